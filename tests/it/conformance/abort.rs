@@ -54,7 +54,6 @@ fn abor_before_the_client_has_connected() {
     let mut client = stage.session();
     client.control.epsv();
     client.control.send("STOR file");
-    client.control.command("NOOP", 200);
     client.control.command("ABOR", 426);
     client.control.expect(226);
     client.control.command("PWD", 257);

@@ -10,6 +10,7 @@ use rustls::version::TLS13;
 use testkit::config::{Config, Site};
 use testkit::front::{Front, NAME};
 use testkit::loopback::Loopback;
+use testkit::poll::poll;
 use testkit::proxy::Proxy;
 use testkit::proxy_header::v1;
 use testkit::raw::{Raw, open_data, protect};
@@ -74,7 +75,11 @@ fn a_client_that_connects_when_its_command_is_on_its_way_already_is_waited_for()
     let mut client = stage.session();
     let port = client.control.epsv();
     client.control.send("STOR file");
-    client.control.command("NOOP", 200);
+    poll(|| {
+        let (_, transfers) = stage.proxy.get("/api/v1/transfers");
+        let has_begun = transfers.contains("\"total\":1,");
+        has_begun.then_some(()).ok_or(transfers)
+    });
     assert!(!heard(&stage.backend, "STOR"));
     let mut data = open_data(port);
     client.control.expect(150);
