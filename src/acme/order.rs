@@ -260,8 +260,10 @@ impl Orders {
         };
         let proven = limits.within(proving).await;
         left.extend(shown.take_away().await);
-        self.keep_records(left).await?;
-        proven?
+        let kept = self.keep_records(left).await;
+        // Why the names are not proven says more than a disk that is full as well.
+        proven??;
+        kept
     }
 
     /// Removes the records that earlier orders have left, as far as the program for it can; those that are left still, which stay

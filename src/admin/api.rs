@@ -1,6 +1,6 @@
 //! Reading: `/api/v1/…`, as JSON.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::StatusCode;
 use ipnet::IpNet;
@@ -96,15 +96,18 @@ fn answer(
     }))
 }
 
-/// Whether the configuration has the site and the backend that the parameters name. An empty list for a name that is misspelt
-/// would look as if all was done.
+/// Whether the configuration has the site and the backend that the parameters name; addresses may be of backends that it no longer
+/// has. An empty list for a name that is misspelt would look as if all was done.
 fn known_in(query: &Query, pools: &Pools) -> Result<(), String> {
     if let Some(site) = query.get("site")
         && pools.sites().all(|(_, known)| known.name != site)
     {
         return Err(format!("there is no site {site:?}"));
     }
+    let is_address =
+        |text: &str| text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok();
     if let Some(backend) = query.get("backend")
+        && !is_address(backend)
         && !pools.has_backend(backend)
     {
         return Err(format!("there is no backend {backend:?}"));

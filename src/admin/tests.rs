@@ -456,7 +456,9 @@ async fn a_list_for_a_site_or_a_backend_that_there_is_not_is_an_error_and_not_em
     for (list, status) in [
         ("sessions?site=ftpa", 200),
         ("sessions?site=ftpx", 400),
-        ("sessions?backend=192.0.2.9", 400),
+        ("sessions?backend=192.0.2.9", 200),
+        ("sessions?backend=192.0.2.9:21", 200),
+        ("sessions?backend=ftp.example.com", 400),
         ("transfers?site=ftpx", 400),
         ("backends?site=ftpa", 200),
         ("backends?site=ftpx", 400),

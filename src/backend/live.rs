@@ -235,10 +235,13 @@ impl Pools {
         Some(named.server.endpoint.to_string())
     }
 
-    /// Whether there is a backend of this name or address.
+    /// Whether there is a backend of this name, host or address.
     pub fn has_backend(&self, backend: &str) -> bool {
         let mut all = self.all().flat_map(|pool| pool.backends());
-        all.any(|it| *it.label == *backend || it.server.endpoint.to_string() == backend)
+        all.any(|it| {
+            let endpoint = &it.server.endpoint;
+            [&*it.label, &endpoint.host, &endpoint.to_string()].contains(&backend)
+        })
     }
 
     /// One of the pools of a site.

@@ -225,8 +225,10 @@ fn pinned(
                 "write the user as clients send it, without a host",
             );
         }
+        // The user of `ftp.example.com|corp|joe` is `corp|joe`.
         let before_bar = user.split_once('|').map(|(host, _)| host);
-        if before_bar.is_some_and(|host| HostName::parse(host.as_bytes()).is_some()) {
+        let is_host = |host: &str| host.contains('.') && HostName::parse(host.as_bytes()).is_some();
+        if before_bar.is_some_and(is_host) {
             return fault(
                 format!(
                     "{} has a host in front of the user, so it matches no login",

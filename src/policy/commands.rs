@@ -105,12 +105,17 @@ impl CommandRules {
         self.preset.is_none() && self.denied.is_empty()
     }
 
+    /// Whether a line of this length may not be sent, whatever it says: its tail could be a command that is denied.
+    pub fn deny_length(&self, line: usize) -> bool {
+        !self.is_empty() && line > MAX_LINE
+    }
+
     /// Whether a client may not use this command.
     pub fn deny(&self, verb: &[u8], argument: &[u8]) -> bool {
         if self.is_empty() {
             return false;
         }
-        if verb.len() + 1 + argument.len() > MAX_LINE {
+        if self.deny_length(verb.len() + 1 + argument.len()) {
             return true;
         }
         let verb = canonical(verb);

@@ -41,7 +41,7 @@ pub(super) async fn cut(registration: &mut Registration, drain: &watch::Receiver
     tokio::select! {
         biased;
         Ok(_) = drain.wait_for(|drain| *drain == Drain::Over) => Cut::DrainOver,
-        () = registration.end_requested() => Cut::Terminate,
+        () = registration.ended() => Cut::Terminate,
     }
 }
 

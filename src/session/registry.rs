@@ -115,6 +115,13 @@ impl Registration {
         let _ = end.await;
         self.end = None;
     }
+
+    /// Resolves when the session is to end, and at once from then on. May be cancelled.
+    pub async fn ended(&mut self) {
+        if self.end.is_some() {
+            self.end_requested().await;
+        }
+    }
 }
 
 impl Drop for Registration {
@@ -169,6 +176,9 @@ mod tests {
         assert!(registry.end(session.info.id));
         assert!(is_to_end(&mut session).await);
         assert!(!is_to_end(&mut session).await);
+        // Other waits are over from then on.
+        session.ended().await;
+        session.ended().await;
         assert!(!is_to_end(&mut other).await);
         let id = session.info.id;
         drop(session);

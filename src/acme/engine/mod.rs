@@ -270,6 +270,8 @@ impl<A: Authority> Engine<A> {
                     pause
                 }
                 Err(Cause::Stopped) => return,
+                // The configuration no longer wants a certificate, and the view of it is cleared.
+                Err(_) if *stopped.borrow() => return,
                 Err(error) => {
                     let error = error.to_string();
                     self.status

@@ -267,8 +267,11 @@ impl State {
         let Some(_lock) = self.lock()? else {
             return Ok(false);
         };
-        if is_kept_alike(&self.schedule()?, begun) {
-            self.set_schedule(ended)?;
+        match self.schedule() {
+            Ok(kept) if is_kept_alike(&kept, begun) => self.set_schedule(ended)?,
+            // A corrupt one is set aside when it is looked at next.
+            Ok(_) | Err(StateError::Malformed { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(true)
     }

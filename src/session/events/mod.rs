@@ -91,7 +91,7 @@ pub(super) enum SessionEvent<'a> {
     },
     /// The site denies this command to its clients.
     Denied(&'a Command),
-    /// So many commands were refused or denied that the next ones are no longer logged.
+    /// So many commands were refused that the next ones are no longer logged.
     ManyRefused,
     /// The backend's data ports are asked for in another way than these from now on.
     MethodsAvoided {
@@ -203,7 +203,8 @@ impl LoginRecord {
     }
 }
 
-/// How many refused and denied commands of a session have a line in the log each: a client could write any number of them.
+/// How many refused commands of a session have a line in the log each: a client could write any number of them. Those that the
+/// site denies have one each, for an audit.
 const LOGGED_REFUSALS: u32 = 20;
 
 /// Where the events of one session go.
@@ -230,10 +231,7 @@ impl EventSink {
     pub fn write(&self, event: &SessionEvent<'_>) {
         metrics::count(event, &self.info, &self.metrics);
         transfer_log::write(event, &self.info, self.server, &self.transfer_logs);
-        let is_refusal = matches!(
-            event,
-            SessionEvent::Refused { .. } | SessionEvent::Denied(_)
-        );
+        let is_refusal = matches!(event, SessionEvent::Refused { .. });
         match is_refusal.then(|| self.info.count_refused_command()) {
             None | Some(0..LOGGED_REFUSALS) => log::log(event, &self.info),
             Some(LOGGED_REFUSALS) => log::log(&SessionEvent::ManyRefused, &self.info),

@@ -193,6 +193,11 @@ impl BackendContext {
         }
     }
 
+    /// The next transfer is of a whole file, whatever REST and RANG have said.
+    pub fn forget_part(&mut self) {
+        self.part = Part::Whole;
+    }
+
     /// What is known of a transfer that ends now; the file after one is whole again.
     pub fn end_transfer(
         &mut self,

@@ -200,6 +200,9 @@ impl Login {
             Verb::User => return self.on_user(command, cx),
             Verb::Auth => return security::on_auth(State::Login(self), command.argument(), cx),
             Verb::Quit => return cx.close_with_reply(answer::GOODBYE, Ending::Quit),
+            Verb::Pass | Verb::Acct if self.is_too_long(command.line()) => {
+                cx.reply(answer::LINE_TOO_LONG);
+            }
             // The backend checks them, when the guard allows it.
             Verb::Pass | Verb::Acct => {
                 cx.restart_clock();
@@ -229,6 +232,11 @@ impl Login {
             _ => cx.answer_before_login(command),
         }
         State::Login(self)
+    }
+
+    /// Whether the site's rules for commands deny a line for its length.
+    fn is_too_long(&self, line: &[u8]) -> bool {
+        self.route.site.policy.commands.deny_length(line.len())
     }
 
     /// Whether the user may not log in, whatever the backend says.

@@ -31,6 +31,16 @@ impl Queue {
         self.0.pop_front()
     }
 
+    /// Takes the next line if it is a NOOP.
+    pub fn pop_noop(&mut self) -> bool {
+        let is_noop =
+            matches!(self.0.front(), Some(QueuedLine::Command(it)) if it.verb() == Verb::Noop);
+        if is_noop {
+            self.0.pop_front();
+        }
+        is_noop
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }

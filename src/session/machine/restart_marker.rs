@@ -1,7 +1,7 @@
 //! Clears a REST offset or a RANG range that the backend still holds because the transfer command was answered here.
 //!
 //! A transfer command that is answered here, because a data port is missing or could not be reached, ends the client's
-//! REST and RANG as any other would. The backend still has the offset (vsftpd keeps it until the next RETR) and the
+//! REST and RANG. The backend still has the offset (vsftpd keeps it until the next RETR) and the
 //! range (ProFTPD), and the next file would come in part and with a 226. So both are cleared, one after the other.
 //!
 //! There are no others: ALLO and PRET also concern the next transfer, but not its bytes.
@@ -102,6 +102,7 @@ impl LoggedIn {
     pub fn clear_restart_markers(mut self: Box<Self>, cx: &mut Context) -> State {
         match self.connection.restart_markers.clear_one() {
             Some(command) => {
+                self.backend.forget_part();
                 cx.request(command);
                 State::Discarding(Discarding { login: self })
             }

@@ -33,6 +33,10 @@ impl Attention<'_> {
                 code(&certificate.file),
                 ": it is in use within seconds, without a restart.",
             ],
+            Self::ChainNotYetValid(certificate, ..) if certificate.ordered => words![
+                "Clients that verify it refuse it until then. The authority has issued it so: check this machine's clock, or ask the \
+                 authority."
+            ],
             Self::ChainNotYetValid(certificate, ..) => words![
                 "Clients that verify it refuse it until then. Get the chain anew from the issuer, put it into ",
                 code(&certificate.file),

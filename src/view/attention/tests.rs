@@ -163,7 +163,7 @@ fn an_issuer_that_is_not_valid_yet_is_named_until_it_is() {
     assert_eq!(
         found_with(Moment::new(at(60))).as_deref(),
         Some(
-            "Certificate 2 in the chain of that for ftp.example.com, *.example.com is valid in 1 min 0 s only"
+            "Certificate 2 in the chain of that for ftp.example.com, *.example.com becomes valid only in 1 min 0 s"
         )
     );
 }

@@ -32,7 +32,10 @@ impl Attention<'_> {
             Self::ChainNotYetValid(_, pair, (position, at)) => words![
                 format!("Certificate {position} in the chain of that for "),
                 strong(units::list(&pair.names, 2)),
-                format!(" is valid in {} only", units::age(at.since(process.now))),
+                format!(
+                    " becomes valid only in {}",
+                    units::age(at.since(process.now))
+                ),
             ],
             Self::BackendClientCertificate(one) => words![
                 "The certificate ",
@@ -67,7 +70,7 @@ impl Attention<'_> {
                 " was refused",
             ],
             Self::OrdersFail(orders) if orders.activity == "unusable" => {
-                words!["No certificate can be ordered: the directory for it can't be used"]
+                words!["No certificate can be ordered"]
             }
             Self::OrdersFail(orders) => {
                 let failed = format!(

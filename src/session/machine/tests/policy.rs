@@ -141,6 +141,29 @@ fn a_denied_command_is_answered_here() {
 }
 
 #[test]
+fn a_password_whose_tail_a_server_could_take_for_a_denied_command_is_not_sent() {
+    let mut session = Session::implicit_with(denying(None, &["DELE"]), None);
+    session.client("USER al").actions();
+    session.dialled(false);
+    session.backend("331 go on").actions();
+    let long = format!("PASS {}DELE x", "a".repeat(506));
+    session.client(&long);
+    assert!(
+        !session
+            .actions()
+            .iter()
+            .any(|action| matches!(action, Action::Authenticate { .. }))
+    );
+    session.client("PASS secret");
+    assert!(
+        session
+            .actions()
+            .iter()
+            .any(|action| matches!(action, Action::Authenticate { .. }))
+    );
+}
+
+#[test]
 fn a_denied_transfer_leaves_no_offset_behind() {
     let mut session = Session::logged_in_with(denying(Some(Preset::ReadOnly), &[]), false);
     session.client("REST 5").backend("350 x").actions();

@@ -5,7 +5,7 @@ use crate::outcome::{DataMode, HashedPart, Representation};
 
 impl Session {
     /// A command with the reply of its backend.
-    fn ask(&mut self, line: &str, reply: &str) -> &mut Self {
+    pub(super) fn ask(&mut self, line: &str, reply: &str) -> &mut Self {
         self.client(line).backend(reply)
     }
 

@@ -78,6 +78,17 @@ fn behind_a_listing_the_backend_still_has_the_offset() {
 }
 
 #[test]
+fn behind_an_offset_that_was_cleared_a_file_is_recorded_as_whole() {
+    let mut session = Session::logged_in();
+    session.ask("TYPE I", "200 ok");
+    session.ask("REST 5", "350 At 5").actions();
+    session.client("LIST");
+    assert_eq!(session.sent(), ["REST 0"]);
+    session.backend("350 At 0").actions();
+    assert_eq!(session.transfer("RETR x").offset, 0);
+}
+
+#[test]
 fn rest_0_leaves_nothing_to_forget() {
     let mut session = Session::logged_in();
     session.client("REST 5").backend("350 At 5");

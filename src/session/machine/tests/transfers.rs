@@ -270,6 +270,12 @@ fn noop_behind_a_transfer_command_is_answered_behind_its_first_reply() {
         assert_eq!(session.codes(), [550], "{command}");
         session.backend("200 N");
         assert_eq!(session.codes(), [200], "{command}");
+
+        let mut slow = Session::running(command);
+        slow.client("NOOP").client("NOOP").backend("150 Here");
+        assert_eq!(slow.codes(), [150, 200, 200], "{command}");
+        slow.client("NOOP");
+        assert_eq!(slow.codes(), [200], "{command}");
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::ready::{Forwarding, LoggedIn};
 use super::super::{Action, Protection, Record, State};
 use super::{DataFailure, Failure, Outcome};
 use crate::ftp::announced_size::announced_size;
+use crate::ftp::answer;
 use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::outcome::Direction;
@@ -48,6 +49,10 @@ impl Details {
     pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
+            // A client that says NOOP now and then while it waits is answered, and what follows is not held up by it.
+            while cx.queue.pop_noop() {
+                cx.reply(answer::NOOP_OK);
+            }
             cx.push(Action::TransferStarted);
             let size =
                 || announced_size(reply).or_else(|| self.login.backend.size_of(&self.command));
