@@ -321,24 +321,13 @@ impl Backend {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::backend::fixtures::load;
     use crate::backend::{BackendSlot, Registry};
-    use crate::config;
 
     const BACKEND: &str = "192.0.2.1:21";
-
-    fn load(sites: &str, registry: &Registry) -> Pools {
-        let text = format!(
-            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
-             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
-             sites:\n{sites}"
-        );
-        let settings = config::parse(&text, Path::new("p.yaml")).expect("a configuration");
-        Pools::load(&settings.sites, registry).expect("pools")
-    }
 
     /// Two sites that have the same backend, and one of them for a group as well.
     fn of_two_sites(registry: &Registry) -> Pools {

@@ -19,6 +19,8 @@ pub mod dial;
 mod discovered;
 mod discovery;
 mod failure_cause;
+#[cfg(test)]
+mod fixtures;
 mod health;
 mod live;
 mod members;

@@ -171,26 +171,15 @@ impl Backend {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
     use crate::backend::control::ReplyError;
+    use crate::backend::fixtures::load;
     use crate::backend::health::FAILURES;
     use crate::backend::{Pools, Registry};
-    use crate::config;
     use crate::ftp::line::Line;
     use crate::ftp::reply::ReplyParser;
-
-    fn load(sites: &str, registry: &Registry) -> Pools {
-        let text = format!(
-            "listeners: [{{address: 127.0.0.1:0, tls: explicit}}]\n\
-             tls: {{certificate: tls.crt, private_key: tls.key}}\n\
-             sites:\n{sites}"
-        );
-        let settings = config::parse(&text, Path::new("p.yaml")).expect("a configuration");
-        Pools::load(&settings.sites, registry).expect("pools")
-    }
 
     fn refused() -> DialError {
         DialError::Connect(io::ErrorKind::ConnectionRefused.into())

@@ -71,11 +71,8 @@ impl BegunHandshake {
             record.resize(HEADER + body_length(header), 0);
             self.socket.read_exact(&mut record[HEADER..]).await?;
             let taken = take_up(&mut self.connection, &record);
-            let mut answer = Vec::new();
-            while self.connection.wants_write() {
-                self.connection.write_tls(&mut answer)?;
-            }
             // A flight of ours, tickets, or an alert.
+            let answer = pending_records(&mut self.connection)?;
             self.socket.write_all(&answer).await?;
             taken?;
         }
@@ -118,10 +115,7 @@ pub(super) async fn begin(
     let config = rewrite.config(config);
     let mut connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
     let taken = take_up(&mut connection, &hello);
-    let mut flight = Vec::new();
-    while connection.wants_write() {
-        connection.write_tls(&mut flight)?;
-    }
+    let mut flight = pending_records(&mut connection)?;
     if taken.is_ok() {
         rewrite.answer(&mut flight);
     }
@@ -133,6 +127,15 @@ pub(super) async fn begin(
         config,
         connection,
     })
+}
+
+/// All that is to be sent to the client now.
+fn pending_records(connection: &mut ServerConnection) -> io::Result<Vec<u8>> {
+    let mut records = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut records)?;
+    }
+    Ok(records)
 }
 
 /// Feeds a handshake the bytes that have been read already.
