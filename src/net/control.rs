@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::stream::Stream;
@@ -106,6 +107,9 @@ impl ControlConnection {
         // too, and an ABOR that was sent as urgent data would lie behind it until the client says something else. No
         // reply is urgent data, so a backend is spared the second read.
         loop {
+            // `readable` counts nothing against the task's budget, unlike tokio's own reads. A client that sends faster than
+            // it is read would keep the thread, and with it the timers and sessions that wait for that thread.
+            consume_budget().await;
             socket.readable().await?;
             match socket.try_read_buf(self.lines.unread()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -185,6 +189,33 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    /// On one thread, where a task that never yields keeps all others from running.
+    #[tokio::test]
+    async fn a_client_that_sends_faster_than_it_is_read_leaves_other_tasks_their_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut arrived = 0;
+        peer.writable().await.unwrap();
+        while let Ok(count) = peer.try_write(&[b'x'; 64 * 1024]) {
+            arrived += count;
+        }
+        let mut control = ControlConnection::with_client(Stream::Plain(socket));
+        let other = tokio::spawn(std::future::ready(()));
+        let mut read = 0;
+        while !other.is_finished() {
+            control.lines = LineBuffer::new(MAX_COMMAND_LINE);
+            control.fill().await;
+            read += control.peek().len();
+            assert!(
+                read < arrived / 2,
+                "{read} bytes of {arrived} without a turn"
+            );
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_after_its_time() {

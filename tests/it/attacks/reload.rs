@@ -18,10 +18,7 @@ use crate::program::{Before, Start};
 
 fn proxy_with(front: &Front, backend: &Backend) -> Proxy {
     front.before_with(backend.address(), |config| {
-        // As many as the machine can make of them in a test.
-        config
-            .passive_ports("50000-50009")
-            .limit("sessions_per_client_per_minute", 1_000_000)
+        config.passive_ports("50000-50009")
     })
 }
 

@@ -82,7 +82,6 @@ impl Crowd {
             .passive_ports(ports)
             .reuse_delay(REUSE_DELAY)
             .limit("sessions_per_client", 10_000)
-            .limit("sessions_per_client_per_minute", 1_000_000)
             .site(&Site::default("site", backend.address()))
             .tls("required", "false");
         Self {

@@ -77,11 +77,13 @@ fn networks_that_are_allowed_come_as_often_and_stay_as_many_as_they_like() {
     let backend = Backend::start(Script::new());
     let front = Front::new(&[]);
     let (office, other) = (Loopback::claim(), Loopback::claim());
-    let limits = format!(
-        "{{sessions_per_client: 1, sessions_per_client_per_minute: 1, allow: [{}]}}",
-        office.ip()
-    );
-    let proxy = front.before_with(backend.address(), |config| config.set("limits", &limits));
+    let allowed = format!("[{}]", office.ip());
+    let proxy = front.before_with(backend.address(), |config| {
+        config
+            .limit("sessions_per_client", 1)
+            .limit("sessions_per_client_per_minute", 1)
+            .limit("allow", &allowed)
+    });
     let _many = [(); 5].map(|()| {
         let mut client = come(&office, proxy.explicit());
         client.expect(220);

@@ -83,9 +83,8 @@ fn new_timeouts_and_limits_are_for_new_sessions() {
     let proxy = front.before(backend.address());
     let mut live = front.session(&proxy, "alice");
     let yaml = proxy.config().to_yaml();
-    proxy.reload(&format!(
-        "{yaml}timeouts: {{idle: 200ms}}\nlimits: {{sessions: 2}}\n"
-    ));
+    let fewer = yaml.replace("limits:\n", "limits:\n  sessions: 2\n");
+    proxy.reload(&format!("{fewer}timeouts: {{idle: 200ms}}\n"));
 
     let mut new = front.session(&proxy, "bob");
     let text = Raw::connect(proxy.explicit()).expect(421);
@@ -379,7 +378,7 @@ fn a_configuration_shows_as_refused_for_as_long_as_it_lies_there() {
     let backend = backend("file");
     let proxy = front.before(backend.address());
     let good = proxy.config().to_yaml();
-    let broken = format!("{good}limits: {{sessions: many}}\n");
+    let broken = good.replace("limits:\n", "limits:\n  sessions: many\n");
     proxy.rewrite_config(&broken);
     proxy.signal(Signal::Reload);
     proxy.wait_for_metric(REFUSED, |refused| refused == 1.0);

@@ -7,6 +7,8 @@ use std::path::Path;
 use super::certs::PairFiles;
 use super::loopback::Loopback;
 
+const SESSIONS_PER_MINUTE: &str = "sessions_per_client_per_minute";
+
 /// A configuration with an explicit and an implicit listener, one passive port and the admin endpoint on a loopback
 /// address of its own, and whatever sites the test adds.
 #[derive(Debug)]
@@ -75,9 +77,18 @@ impl Config {
     }
 
     /// Sets a key of the section `limits`.
-    pub fn limit(mut self, key: &str, value: usize) -> Self {
+    pub fn limit(mut self, key: &str, value: impl Display) -> Self {
         line(&mut self.limits, 2, key, &value.to_string());
         self
+    }
+
+    /// All clients of a test have one address, and how many logins they make depends on the machine.
+    fn limits(&self) -> String {
+        let mut limits = self.limits.clone();
+        if !limits.contains(SESSIONS_PER_MINUTE) {
+            line(&mut limits, 2, SESSIONS_PER_MINUTE, "1000000");
+        }
+        limits
     }
 
     /// Sets a key of the section `timeouts`, such as `login` to `500ms`.
@@ -208,7 +219,7 @@ impl Config {
         .expect("a String takes everything");
         for (name, lines) in [
             ("sites", &self.sites),
-            ("limits", &self.limits),
+            ("limits", &self.limits()),
             ("timeouts", &self.timeouts),
         ] {
             if !lines.is_empty() {
@@ -354,7 +365,7 @@ mod tests {
               - name: ftpc
                 hosts: [ftpc.test]
                 backends: [{{address: "10.0.0.10:21", tls: explicit, verify: none}}]
-            limits: {{sessions: 3}}
+            limits: {{sessions: 3, sessions_per_client_per_minute: 1000000}}
             timeouts: {{login: 500ms}}
             admin: {{address: "{admin}"}}
             active_mode: false
