@@ -125,7 +125,7 @@ impl Checked {
             match line {
                 Line::Fact(text) => writeln!(output, "{text}")?,
                 Line::Problem(_, text) => writeln!(output, "problem: {text}")?,
-                Line::Note(note) => writeln!(output, "note: {note}")?,
+                Line::Note(note) => writeln!(output, "{}: {note}", note.severity.as_str())?,
             }
         }
         Ok(())
@@ -352,13 +352,11 @@ fn finding(line: &Line) -> Option<Finding<'_>> {
     let (severity, code, message) = match line {
         Line::Fact(_) => return None,
         Line::Problem(code, text) => ("problem", serde_json::json!(code), text),
-        Line::Note(note) => {
-            let severity = match note.severity {
-                Severity::Warning => "warning",
-                Severity::Hint => "hint",
-            };
-            (severity, note.code.as_str().into(), &note.text)
-        }
+        Line::Note(note) => (
+            note.severity.as_str(),
+            note.code.as_str().into(),
+            &note.text,
+        ),
     };
     Some(Finding {
         severity,

@@ -41,6 +41,16 @@ pub enum Severity {
     Hint,
 }
 
+impl Severity {
+    /// As `check` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Hint => "hint",
+        }
+    }
+}
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// The kinds of notes. Their texts are part of the interface.

@@ -83,30 +83,39 @@ fn run_warns_of_what_check_notes() {
         let output = portcullis("check", &config.to_yaml());
         let said = said(&output);
         assert!(output.status.success(), "{said}");
-        let checked: Vec<&str> = said
+        let checked: Vec<(&str, &str)> = said
             .lines()
-            .filter_map(|line| line.strip_prefix("note: "))
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(severity, _)| ["warning", "hint"].contains(severity))
             .collect();
         for note in notes {
-            assert!(checked.iter().any(|line| line.contains(note)), "{said}");
+            assert!(checked.iter().any(|line| line.1.contains(note)), "{said}");
         }
         for note in [
             "site only: backend 127.0.0.1:990 has the port of implicit TLS",
             "site other: the certificate does not cover other.test",
         ] {
-            assert!(checked.iter().any(|line| line.starts_with(note)), "{said}");
+            assert!(
+                checked.iter().any(|line| line.1.starts_with(note)),
+                "{said}"
+            );
         }
         assert_eq!(checked.len(), notes.len() + 2, "{said}");
 
         let proxy = Proxy::start(config);
-        for note in checked {
-            let warning = proxy.wait_for_log(|line| line.message() == note);
+        for (severity, note) in checked {
             // A root may issue leaves itself, a host be named in USER alone, and clients be known.
             let may_be_meant_so = [alone, "does not cover", "has an Ed25519 key"]
                 .iter()
                 .any(|hint| note.contains(hint));
-            let level = if may_be_meant_so { "INFO" } else { "WARN" };
-            assert_eq!(warning.field("level").as_deref(), Some(level), "{note}");
+            let expected = if may_be_meant_so {
+                ("hint", "INFO")
+            } else {
+                ("warning", "WARN")
+            };
+            let logged = proxy.wait_for_log(|line| line.message() == note);
+            let level = logged.field("level").expect("every line has one");
+            assert_eq!((severity, level.as_str()), expected, "{note}");
         }
     }
 }
@@ -120,7 +129,9 @@ fn a_certificate_with_its_intermediate_gets_no_note() {
     let config = Config::new(&pair.write(directory.path()));
     let config = config.site(&Site::default("only", "127.0.0.1:21"));
     let output = portcullis("check", &config.to_yaml());
-    assert!(!said(&output).contains("note: "), "{}", said(&output));
+    for severity in ["warning: ", "hint: "] {
+        assert!(!said(&output).contains(severity), "{}", said(&output));
+    }
     assert!(
         said(&output).contains(": 2 listeners, 1 site\n"),
         "{}",

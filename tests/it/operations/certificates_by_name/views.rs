@@ -85,7 +85,7 @@ fn check_shows_each_certificate_and_what_does_not_go_together() {
     }
     let (_, text) = check(&deployment);
     assert!(
-        text.contains("note: site b: no certificate covers ftpb.test"),
+        text.contains("hint: site b: no certificate covers ftpb.test"),
         "{text}"
     );
 }
