@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,10 +16,11 @@ use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
-use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::refusal::{LastRefusal, is_refusal};
+use super::retry_after::bound_retry_after;
 use super::schedule::{ASK_EVERY, MAX_RETRY_AFTER};
 use super::urls::{BadUrl, refuse_bad_urls};
 use crate::base::task::Task;
@@ -37,12 +38,6 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// The longest time between two looks at an order that the authority is working on, whatever its Retry-After says: ZeroSSL says a
 /// day, and is done in seconds.
 const POLL_EVERY: Duration = Duration::from_secs(30);
-
-/// The longest time that anything but a rate limit can put off an order by Retry-After: as long as the ladder's last step.
-const MAX_OUTAGE: Duration = ASK_EVERY;
-
-/// The type of a problem by which the authority limits the rate of requests (RFC 8555 §6.6).
-const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
 /// How much of a header of an answer is shown, in bytes.
 const MAX_HEADER: usize = 256;
@@ -241,80 +236,6 @@ impl Client {
     }
 }
 
-/// What the library leaves out of the last refusal: it is about that request, and no other.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LastRefusal(Arc<Mutex<Refusal>>);
-
-/// What was said in it.
-#[derive(Debug, Default)]
-pub(super) struct Refusal {
-    retry_after: Option<SystemTime>,
-    page: Option<String>,
-}
-
-/// What is read here of a problem document (RFC 7807 §3.1).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ProblemDocument {
-    r#type: Option<String>,
-    instance: Option<String>,
-}
-
-/// The longest time that a refusal can put off an order: a rate limit has its reasons, a server that is away may well be back
-/// long before a page says so.
-fn longest_break(status: StatusCode, problem: &ProblemDocument) -> Duration {
-    let kind = problem.r#type.as_deref();
-    match status == StatusCode::TOO_MANY_REQUESTS || kind == Some(RATE_LIMITED) {
-        true => MAX_RETRY_AFTER,
-        false => MAX_OUTAGE,
-    }
-}
-
-impl LastRefusal {
-    /// When to come again, if it says so.
-    pub fn retry_after(&self) -> Option<SystemTime> {
-        self.lock().retry_after
-    }
-
-    /// The page that it refers to.
-    pub fn page(&self) -> Option<String> {
-        self.lock().page.clone()
-    }
-
-    /// Another request begins, or an order, of which it says nothing.
-    pub fn forget(&self) {
-        *self.lock() = Refusal::default();
-    }
-
-    fn note(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) {
-        if !is_refusal(status) {
-            return self.forget();
-        }
-        let text = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
-        let problem: ProblemDocument = serde_json::from_slice(body).unwrap_or_default();
-        let latest = now + longest_break(status, &problem);
-        let at = text.and_then(|text| retry_after(text, now));
-        *self.lock() = Refusal {
-            retry_after: at.map(|at| at.min(latest)),
-            page: problem.instance,
-        };
-    }
-
-    /// What it says so far, to be put back when further questions are answered that make it no other.
-    pub fn take(&self) -> Refusal {
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// Says this again.
-    pub fn put_back(&self, refusal: Refusal) {
-        *self.lock() = refusal;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Refusal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Refuses what the library would take for a document that it couldn't read, whatever that is. Not every server says of JSON that
 /// it is.
 fn refuse_unreadable(
@@ -360,10 +281,6 @@ fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
     escape(&text[..text.len().min(MAX_HEADER)])
 }
 
-fn is_refusal(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
-}
-
 /// Whether the answer says what is wrong in a form that is understood (RFC 7807).
 fn is_problem(headers: &HeaderMap) -> bool {
     mentions(headers, b"json")
@@ -373,32 +290,6 @@ fn is_problem(headers: &HeaderMap) -> bool {
 fn mentions(headers: &HeaderMap, word: &[u8]) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(|it| it.as_bytes());
     kind.is_some_and(|kind| memchr::memmem::find(&kind.to_ascii_lowercase(), word).is_some())
-}
-
-/// The library adds the Retry-After to the time of day, and panics where that overflows; and where it lies behind the end of its
-/// patience, it gives an order up at once.
-fn bound_retry_after(headers: &mut HeaderMap, now: SystemTime, longest: Duration) {
-    let Some(value) = headers.remove(RETRY_AFTER) else {
-        return;
-    };
-    let at = value.to_str().ok().and_then(|text| retry_after(text, now));
-    if let Some(at) = at {
-        let after = at.duration_since(now).unwrap_or_default().min(longest);
-        let seconds = after.as_secs();
-        headers.insert(RETRY_AFTER, seconds.into());
-    }
-}
-
-/// A time as Retry-After has it (RFC 9110 §10.2.3), in seconds or as a date in one of the three forms, no later than the schedule
-/// would heed.
-fn retry_after(text: &str, now: SystemTime) -> Option<SystemTime> {
-    match text.trim().parse::<u64>() {
-        Ok(seconds) => Some(now + Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text.trim()).ok()?;
-            Some(at.min(now + MAX_RETRY_AFTER))
-        }
-    }
 }
 
 impl HttpClient for Client {
@@ -417,85 +308,7 @@ impl HttpClient for Client {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
-
-    #[test]
-    fn a_time_to_come_again_is_in_seconds_or_a_date() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        let after = |text| retry_after(text, now).map(|at| at.duration_since(UNIX_EPOCH).unwrap());
-        assert_eq!(after("120"), Some(Duration::from_secs(1_120)));
-        assert_eq!(
-            after("Thu, 01 Jan 1970 01:00:00 GMT"),
-            Some(Duration::from_secs(3_600))
-        );
-        // The forms of former standards, which have to be read as well (RFC 9110 §5.6.7).
-        for date in [
-            "Thursday, 01-Jan-70 01:00:00 GMT",
-            "Thu Jan  1 01:00:00 1970",
-        ] {
-            assert_eq!(after(date), Some(Duration::from_secs(3_600)), "{date}");
-        }
-        for bad in ["", "soon", "-1", "99999999999999999999999999"] {
-            assert_eq!(after(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn when_to_come_again_is_what_the_last_refusal_said_and_not_one_before() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        let mut later = HeaderMap::new();
-        later.insert(RETRY_AFTER, HeaderValue::from_static("60"));
-        let last = LastRefusal::default();
-        let after = |status, headers: &HeaderMap| {
-            last.note(status, headers, b"", now);
-            last.retry_after()
-        };
-        let minute = Some(now + Duration::from_secs(60));
-        assert_eq!(after(StatusCode::TOO_MANY_REQUESTS, &later), minute);
-        assert_eq!(
-            after(StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new()),
-            None
-        );
-        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, &later), minute);
-        assert_eq!(after(StatusCode::OK, &later), None);
-        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, &later), minute);
-        last.forget();
-        assert_eq!(last.retry_after(), None);
-    }
-
-    #[test]
-    fn a_rate_limit_puts_off_an_order_for_a_week_at_most_and_an_outage_for_hours() {
-        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
-        let mut month = HeaderMap::new();
-        month.insert(RETRY_AFTER, HeaderValue::from_static("2592000"));
-        let put_off = |status, body: &[u8]| {
-            last.note(status, &month, body, now);
-            let at = last.retry_after().expect("it says when");
-            at.duration_since(now).unwrap()
-        };
-        let limit = br#"{"type": "urn:ietf:params:acme:error:rateLimited"}"#;
-        let (week, hours) = (MAX_RETRY_AFTER, Duration::from_secs(6 * 3_600));
-        assert_eq!(put_off(StatusCode::TOO_MANY_REQUESTS, b""), week);
-        assert_eq!(put_off(StatusCode::FORBIDDEN, limit), week);
-        assert_eq!(put_off(StatusCode::SERVICE_UNAVAILABLE, limit), week);
-        assert_eq!(put_off(StatusCode::SERVICE_UNAVAILABLE, b"<html>"), hours);
-        assert_eq!(put_off(StatusCode::BAD_GATEWAY, b"{}"), hours);
-    }
-
-    #[test]
-    fn what_a_refusal_says_outlasts_the_questions_about_it() {
-        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
-        let mut minute = HeaderMap::new();
-        minute.insert(RETRY_AFTER, HeaderValue::from_static("60"));
-        last.note(StatusCode::TOO_MANY_REQUESTS, &minute, b"", now);
-        let refusal = last.take();
-        assert_eq!(last.retry_after(), None);
-        last.note(StatusCode::OK, &HeaderMap::new(), b"{}", now);
-        last.put_back(refusal);
-        assert_eq!(last.retry_after(), Some(now + Duration::from_secs(60)));
-    }
 
     #[test]
     fn an_authority_that_is_not_trusted_is_said_to_be_and_by_which_roots() {
@@ -512,34 +325,6 @@ mod tests {
         );
         assert!(error(unknown, Roots::System).contains("the system's roots"));
         assert!(!error(HandshakeFault::Closed, Roots::File).contains("tls.acme.ca"));
-    }
-
-    #[test]
-    fn an_order_under_way_is_looked_at_again_soon_however_long_the_authority_says() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        for (said, kept) in [
-            ("86400", "30"),
-            ("5", "5"),
-            ("Fri, 01 Jan 2100 00:00:00 GMT", "30"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
-            bound_retry_after(&mut headers, now, POLL_EVERY);
-            assert_eq!(headers[RETRY_AFTER], kept, "{said}");
-        }
-    }
-
-    #[test]
-    fn the_page_that_a_refusal_refers_to_is_kept_until_the_next_answer() {
-        let (last, now) = (LastRefusal::default(), UNIX_EPOCH);
-        let body = br#"{"type": "urn:ietf:params:acme:error:userActionRequired", "instance": "https://ca.test/agree"}"#;
-        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), body, now);
-        assert_eq!(last.page().as_deref(), Some("https://ca.test/agree"));
-        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), b"<html>", now);
-        assert_eq!(last.page(), None);
-        last.note(StatusCode::FORBIDDEN, &HeaderMap::new(), body, now);
-        last.note(StatusCode::OK, &HeaderMap::new(), body, now);
-        assert_eq!(last.page(), None);
     }
 
     /// The error for an answer from which the library couldn't be told what is wrong.
@@ -592,30 +377,5 @@ mod tests {
         assert_eq!(refused(false, 200, &chain, "-----BEGIN"), "");
         // A nonce comes without any.
         assert_eq!(refused(false, 200, &[], ""), "");
-    }
-
-    #[test]
-    fn the_library_never_sees_a_time_that_it_could_not_add() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        let longest = MAX_RETRY_AFTER.as_secs().to_string();
-        for (sent, seen) in [
-            ("120", Some("120")),
-            ("Thu, 01 Jan 1970 01:00:00 GMT", Some("2600")),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some("0")),
-            ("18446744073709551615", Some(&*longest)),
-            ("Fri, 01 Jan 9999 00:00:00 GMT", Some(&*longest)),
-            ("18446744073709551616", None),
-            ("soon", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.append(RETRY_AFTER, HeaderValue::from_static(sent));
-            headers.append(
-                RETRY_AFTER,
-                HeaderValue::from_static("18446744073709551615"),
-            );
-            bound_retry_after(&mut headers, now, MAX_RETRY_AFTER);
-            let all: Vec<_> = headers.get_all(RETRY_AFTER).iter().collect();
-            assert_eq!(all, seen.into_iter().collect::<Vec<_>>(), "{sent}");
-        }
     }
 }

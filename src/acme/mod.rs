@@ -9,6 +9,8 @@ mod engine;
 mod failure;
 mod http;
 mod order;
+mod refusal;
+mod retry_after;
 mod schedule;
 mod state;
 mod status;

@@ -1,6 +1,7 @@
 //! What is asked for: which backends, how far, and what can't be had.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::time::Duration;
 
 use testkit::closed_port::ClosedPort;
@@ -11,6 +12,7 @@ use testkit::script::{Gate, Script, Step, reply};
 use testkit::scripted::Backend;
 
 use super::{Probed, outcomes, stage};
+use crate::program;
 
 #[test]
 fn without_credentials_everything_before_the_login_is_probed() {
@@ -199,7 +201,11 @@ fn an_interrupt_ends_it_at_once() {
     let backend = Backend::start(Script::new().greeting(silence));
     let site = Site::default("only", backend.address());
     let probed = Probed::with(Front::new(&[]), &[site], |config| config);
-    let mut running = probed.command(&[]).spawn().expect("cargo built it");
+    // A shell has its background jobs ignore the signal, and these tests may be one.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(program::PORTCULLIS);
+    command.args(probed.command(&[]).get_args());
+    let mut running = command.spawn().expect("coreutils have it");
     assert!(arrived.wait());
     send_signal("INT", &running.id().to_string());
     let status = running.wait().expect("it is ours");
