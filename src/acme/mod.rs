@@ -19,7 +19,7 @@ mod urls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -44,6 +44,7 @@ const PATIENCE_TIME: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub struct Acme {
     settings: AcmeSettings,
+    reloaded: Arc<Notify>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -58,37 +59,56 @@ impl Acme {
     ) -> Self {
         let owned = settings.clone();
         let begins = match former {
-            Some(_) => Start::Reload,
+            Some(_) => Start::NewSettings,
             None => Start::Process,
         };
-        Self::spawn(settings, |stopped| async move {
+        Self::spawn(settings, |reloaded, stopped| async move {
             if let Some(former) = former {
                 former.stop().await;
             }
             let run = |begins| {
                 let (metrics, status) = (Arc::clone(&metrics), Arc::clone(&status));
-                engine::run(owned.clone(), metrics, status, begins, stopped.clone())
+                let reloaded = Arc::clone(&reloaded);
+                engine::run(
+                    owned.clone(),
+                    metrics,
+                    status,
+                    begins,
+                    reloaded,
+                    stopped.clone(),
+                )
             };
             run_with_restart(&status, stopped.clone(), begins, run).await;
         })
     }
 
     /// Has the orders made by `run`, which ends when it is told that it is stopped.
-    fn spawn<R>(settings: &AcmeSettings, run: impl FnOnce(watch::Receiver<bool>) -> R) -> Self
+    fn spawn<R>(
+        settings: &AcmeSettings,
+        run: impl FnOnce(Arc<Notify>, watch::Receiver<bool>) -> R,
+    ) -> Self
     where
         R: Future<Output = ()> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(false);
+        let reloaded = Arc::new(Notify::new());
         Self {
             settings: settings.clone(),
+            task: tokio::spawn(run(Arc::clone(&reloaded), stopped)),
+            reloaded,
             stop,
-            task: tokio::spawn(run(stopped)),
         }
     }
 
     /// Whether it orders by these settings.
     pub fn is_by(&self, settings: &AcmeSettings) -> bool {
         self.settings == *settings
+    }
+
+    /// The configuration was loaded again, and says nothing new of the orders. One that waits after a failure begins at once, as far
+    /// as the authority and the limit of an hour let it.
+    pub fn reloaded(&self) {
+        self.reloaded.notify_one();
     }
 
     /// Orders nothing any more. An order under way is broken off, and what it shows taken away.
@@ -198,7 +218,7 @@ mod tests {
              sites: [{name: ftp, default: true, backends: [{address: 10.0.0.10}]}]\n";
         let settings = config::parse(text, Path::new("p.yaml")).expect("good");
         let settings = settings.tls.acme.expect("orders");
-        Acme::spawn(&settings, |mut stopped| async move {
+        Acme::spawn(&settings, |_, mut stopped| async move {
             let _ = stopped.wait_for(|stopped| *stopped).await;
             sleep(clean_up).await;
             let _ = ended.send(number);
@@ -228,14 +248,14 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let began = tokio::time::Instant::now();
         let runs = RefCell::new(Vec::new());
-        run_with_restart(&Status::default(), stopped, Start::Reload, |start| {
+        run_with_restart(&Status::default(), stopped, Start::NewSettings, |start| {
             let count = runs.borrow().len();
             runs.borrow_mut().push((start, began.elapsed()));
             async move { assert!(count > 0, "the first one panics") }
         })
         .await;
         let expected = [
-            (Start::Reload, Duration::ZERO),
+            (Start::NewSettings, Duration::ZERO),
             (Start::Process, PAUSE_AFTER_PANIC),
         ];
         assert_eq!(*runs.borrow(), expected);

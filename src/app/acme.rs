@@ -7,7 +7,8 @@ use super::App;
 use crate::acme::Acme;
 
 impl App {
-    /// Orders what the configuration in use says. Orders that it says nothing new of go on.
+    /// Orders what the configuration in use says. Orders that it says nothing new of go on, and those that
+    /// wait after a failure begin at once.
     pub(super) fn order_certificates(&mut self) {
         let snapshot = self.snapshot.load_full();
         let former = self.acme.take();
@@ -21,7 +22,10 @@ impl App {
             return;
         };
         self.acme = Some(match former {
-            Some(former) if former.is_by(settings) => former,
+            Some(former) if former.is_by(settings) => {
+                former.reloaded();
+                former
+            }
             former => {
                 let (metrics, status) = (&self.shared.metrics, &self.acme_status);
                 Acme::start(settings, former, Arc::clone(metrics), Arc::clone(status))

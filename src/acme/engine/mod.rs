@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use instant_acme::CertificateIdentifier;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::failure::{Cause, OrderError, QuestionError};
 use super::http::Client;
@@ -69,6 +69,7 @@ pub(super) async fn run(
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     start: Start,
+    reloaded: Arc<Notify>,
     mut stopped: watch::Receiver<bool>,
 ) {
     metrics.declare_orders();
@@ -91,7 +92,8 @@ pub(super) async fn run(
             Err(error) => {
                 status.set(Report::unusable(&wanted, error.clone()));
                 metrics.next_order(Some(trouble.log(error, SystemTime::now())));
-                if unless(&mut stopped, sleep(LOOK_EVERY)).await.is_err() {
+                let pause = reloaded_within(&reloaded, LOOK_EVERY);
+                if unless(&mut stopped, pause).await.is_err() {
                     return;
                 }
             }
@@ -110,11 +112,17 @@ pub(super) async fn run(
         metrics,
         status,
         start,
+        reloaded,
         stopped: stopped.clone(),
         now: Box::new(SystemTime::now),
         memory: Memory::default(),
     };
     engine.run(trouble, stopped).await;
+}
+
+/// Waits for a reload, and for so long; returns whether there was one.
+async fn reloaded_within(reloaded: &Notify, pause: Duration) -> bool {
+    timeout(pause, reloaded.notified()).await.is_ok()
 }
 
 /// What is wrong with the directory.
@@ -154,7 +162,9 @@ impl Report {
 pub(super) enum Start {
     /// The process: what failed before it began did so for reasons that may still hold.
     Process,
-    /// A reload that says something new of them: the next one deserves to begin at once.
+    /// A reload with other settings, for which nothing has failed yet: the next order begins at once.
+    NewSettings,
+    /// A reload with the same settings: what failed before may have been mended outside of them.
     Reload,
 }
 
@@ -166,6 +176,8 @@ pub(super) struct Engine<A> {
     pub metrics: Arc<Metrics>,
     pub status: Arc<Status>,
     pub start: Start,
+    /// Reloads with the same settings.
+    pub reloaded: Arc<Notify>,
     /// After which the live view is another's.
     pub stopped: watch::Receiver<bool>,
     /// The clock; a test has another.
@@ -281,8 +293,10 @@ impl<A: Authority> Engine<A> {
                     LOOK_EVERY
                 }
             };
-            if unless(&mut stopped, sleep(pause)).await.is_err() {
-                return;
+            match unless(&mut stopped, reloaded_within(&self.reloaded, pause)).await {
+                Ok(true) => self.start = Start::Reload,
+                Ok(false) => {}
+                Err(_) => return,
             }
         }
     }
@@ -342,8 +356,8 @@ impl<A: Authority> Engine<A> {
             expires_in = found.there.left(found.now),
             stage = last.map(|it| &*it.stage),
             error = last.map(|it| &*it.text),
-            "certificate order postponed after earlier ones: to order at once, remove schedule.json in \
-             tls.acme.state, and restart"
+            "certificate order postponed after earlier ones: a reload begins it as soon as the authority, and four orders \
+             an hour, allow"
         );
     }
 
@@ -368,8 +382,11 @@ impl<A: Authority> Engine<A> {
         let held = wanted.map(|it| &it.held);
         let begun = record.attempts.begun();
         let (mut attempts, mut last_failure) = (record.attempts.clone(), record.last_failure);
-        if self.start == Start::Reload || record.tried_for.as_ref() != Some(&*self.wanted) {
-            attempts.forgive();
+        match self.start {
+            _ if record.tried_for.as_ref() != Some(&*self.wanted) => attempts.forgive(),
+            Start::NewSettings => attempts.forgive(),
+            Start::Reload => attempts.retry(),
+            Start::Process => {}
         }
         let mut plan = schedule::plan(now, held, suggestion, &attempts);
         // They were made for another certificate, or by a clock that was wrong.

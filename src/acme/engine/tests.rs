@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::config;
@@ -185,6 +185,11 @@ impl Bench {
 
     /// One instance.
     fn start(&self) -> (JoinHandle<()>, watch::Sender<bool>) {
+        self.start_with(Arc::default())
+    }
+
+    /// One that is told of reloads.
+    fn start_with(&self, reloaded: Arc<Notify>) -> (JoinHandle<()>, watch::Sender<bool>) {
         let (stop, stopped) = watch::channel(false);
         let script = Arc::clone(&self.script);
         let engine = Engine {
@@ -194,6 +199,7 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             status: Arc::clone(&self.status),
             start: Start::Process,
+            reloaded,
             stopped: stopped.clone(),
             now: Box::new(move || script.now()),
             memory: Memory::default(),
@@ -342,6 +348,45 @@ async fn an_instance_that_ends_in_its_order_leaves_it_to_another() {
     bench.pass(2 * LOOK_EVERY).await;
     assert_eq!(bench.script.orders().len(), 2);
     assert_eq!(bench.status.report().unwrap().failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_begins_an_order_that_waits_four_times_an_hour_at_most() {
+    let (bench, reloaded) = (Bench::new(Manner::IsDown), Arc::new(Notify::new()));
+    let (_task, _stop) = bench.start_with(Arc::clone(&reloaded));
+    bench.pass(DAY).await;
+    let minute = Duration::from_secs(60);
+    let of_the_ladder = bench.script.orders().len();
+    for _ in 0..10 {
+        reloaded.notify_one();
+        bench.pass(minute / 10).await;
+    }
+    let orders = bench.script.orders();
+    let at_once = &orders[of_the_ladder..];
+    assert_eq!(at_once.len(), 4, "{orders:?}");
+    assert!(at_once.iter().all(|at| *at < DAY + minute), "{orders:?}");
+
+    bench.script.set(Manner::Issues(90 * DAY));
+    bench.pass(HOUR).await;
+    let orders = bench.script.orders().len();
+    reloaded.notify_one();
+    bench.pass(HOUR).await;
+    assert_eq!(bench.script.orders().len(), orders, "nothing is due");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_begins_no_order_before_the_authority_wants_it() {
+    let (bench, reloaded) = (
+        Bench::new(Manner::WantsPeace(5 * HOUR)),
+        Arc::new(Notify::new()),
+    );
+    let (_task, _stop) = bench.start_with(Arc::clone(&reloaded));
+    bench.pass(HOUR).await;
+    reloaded.notify_one();
+    bench.pass(HOUR).await;
+    assert_eq!(bench.script.orders().len(), 1);
+    bench.pass(4 * HOUR).await;
+    assert_eq!(bench.script.orders().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -543,7 +588,7 @@ async fn a_process_that_finds_an_order_put_off_says_why_and_until_when() {
         "failures=1",
         &format!("next={next}"),
         "too many",
-        "schedule.json",
+        "a reload begins it",
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }

@@ -162,6 +162,13 @@ impl Attempts {
         self.retry_after = None;
     }
 
+    /// The operator may have mended what the last ones failed of. The limit of an hour stays, and what the authority asked for.
+    pub fn retry(&mut self) {
+        let retry_after = self.retry_after;
+        self.forgive();
+        self.retry_after = retry_after;
+    }
+
     /// Before when no order may begin; `None` if one may at once.
     pub fn next(&self, now: SystemTime) -> Option<SystemTime> {
         let past = |at: &SystemTime| !is_ahead(*at, now);

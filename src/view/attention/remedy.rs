@@ -85,6 +85,7 @@ impl Attention<'_> {
             Self::OrdersFail(orders) => words![
                 next_order(Some(orders)),
                 code(format!("portcullis check --config {config}")),
+                ". Once the cause is mended, a reload begins an order at once.",
             ],
             Self::Refused(refused) => match refused.subject {
                 "configuration" => words![

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use testkit::certs::{Authority, Pair, Validity};
 use testkit::config::{Config, Site};
-use testkit::proxy::{LogLine, Proxy};
+use testkit::proxy::{LogLine, Proxy, Signal};
 use testkit::scripted_ca::{Manner, ScriptedCa};
 
 use super::{FAILED, IN_USE, NAME, ORDERED, orders, says, section};
@@ -102,6 +102,18 @@ fn an_authority_that_fails_is_said_to_and_asked_again_later() {
 }
 
 #[test]
+fn a_reload_begins_an_order_that_waits_after_a_failure() {
+    let ca = ScriptedCa::start();
+    ca.behave(Manner::IsBroken);
+    let proxy = start(&ca, "");
+    assert_eq!(failure(&proxy).0, "account");
+    ca.behave(Manner::Issues);
+    proxy.signal(Signal::Reload);
+    proxy.wait_for_log(says(ORDERED));
+    assert_eq!(orders(&proxy, "failed", "account"), 1.0);
+}
+
+#[test]
 fn an_authority_that_is_not_trusted_is_said_to_be_with_the_key_that_would_trust_it() {
     let ca = ScriptedCa::start();
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -144,7 +156,7 @@ fn an_authority_that_hangs_is_given_up_and_the_process_ends_all_the_same() {
         assert!(std::time::Instant::now() < by, "nothing is ordered");
         std::thread::yield_now();
     }
-    proxy.signal(testkit::proxy::Signal::Terminate);
+    proxy.signal(Signal::Terminate);
     assert_eq!(proxy.wait_exit(), Some(0));
     let state = fs::read_to_string(ca.scratch().join("acme/schedule.json")).expect("it is there");
     assert!(
