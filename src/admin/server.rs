@@ -150,6 +150,8 @@ async fn answer(
         .header_read_timeout(head_deadline)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
+        // `printf … | nc -N` ends its side behind the request, and would get no answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     drop(connection.await);
 }

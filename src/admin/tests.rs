@@ -344,6 +344,19 @@ async fn one_request_is_answered_for_each_connection() {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_its_side_behind_the_request_gets_its_answer() {
+    let endpoint = Endpoint::start(DEADLINES).await;
+    for path in ["/healthz", "/metrics"] {
+        let mut stream = endpoint.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: portcullis\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        stream.shutdown().await.expect("sent");
+        let answer = everything_from(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_live_view_is_json() {
     let endpoint = Endpoint::start(DEADLINES).await;
     for name in [

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::sleep;
 
 /// How long a deadline that is over waits for the reactor: the shortest time that there is for tokio.
@@ -39,10 +40,14 @@ pub async fn timeout<T>(
     }
 }
 
-/// Resolves when `time_limit` is over, and input that arrived before that has been polled.
+/// Resolves when `time_limit` is over, and input that arrived before that has been polled. Also in a task whose budget is used up:
+/// a peer that sends without end can't postpone it.
 pub async fn elapsed(time_limit: Duration) {
-    sleep(time_limit).await;
-    sleep(REACTOR_TURN).await;
+    unconstrained(async {
+        sleep(time_limit).await;
+        sleep(REACTOR_TURN).await;
+    })
+    .await;
 }
 
 /// Polls `future` once.
@@ -56,6 +61,8 @@ pub async fn poll_once(future: impl Future<Output = ()>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::coop::consume_budget;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -64,5 +71,16 @@ mod tests {
         assert_eq!(timeout(second, sleep(second)).await, Ok(()));
         let later = sleep(second + REACTOR_TURN * 3);
         assert_eq!(timeout(second, later).await, Err(Elapsed));
+    }
+    #[tokio::test]
+    async fn work_that_uses_up_its_budget_does_not_postpone_the_deadline() {
+        let work = async {
+            loop {
+                consume_budget().await;
+            }
+        };
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), timeout::<()>(REACTOR_TURN, work));
+        assert_eq!(ended.await, Ok(Err(Elapsed)));
     }
 }

@@ -7,6 +7,7 @@ mod attacks;
 mod backends;
 mod conformance;
 mod data_ports;
+mod in_process;
 mod instances;
 mod operations;
 mod policy;

@@ -26,6 +26,9 @@ use crate::tls::{self, BackendSessionTls};
 /// How much of a listing is read. That much shows that data come through; the rest would only be load.
 const LONGEST_LISTING: usize = 1024 * 1024;
 
+/// How many 1yz replies a backend may send to LIST, as in a session: a total time limit ends none that arrive without a pause.
+const MAX_PRELIMINARIES: u32 = 16;
+
 /// A listing that was made.
 pub(super) struct Listing {
     /// How much of it has been read.
@@ -209,11 +212,12 @@ impl Check<'_> {
                 timeouts: self.timeouts,
                 total,
             };
+            let mut preliminaries = 0;
             loop {
                 let reply = connection.reply_within(budget).await;
                 let reply = reply.map_err(CheckError::List)?;
                 match reply.class() {
-                    Class::Preliminary => {}
+                    Class::Preliminary if preliminaries < MAX_PRELIMINARIES => preliminaries += 1,
                     Class::Completion => return Ok(reply),
                     _ => return Err(CheckError::List(ReplyError::Rejected(reply)).into()),
                 }

@@ -2,6 +2,7 @@
 
 mod backends;
 mod bounce;
+mod fairness;
 mod injection;
 mod reload;
 mod slow;

@@ -401,6 +401,19 @@ fn a_listing_is_over_with_its_data_and_a_good_reply() {
             list(more(vec![ends.clone(), reply("451 disk")])),
             false,
         ),
+        (
+            "endless replies",
+            list(
+                [
+                    begun(),
+                    vec![ends.clone()],
+                    vec![reply("150 still"); 20],
+                    vec![reply("226 done")],
+                ]
+                .concat(),
+            ),
+            false,
+        ),
         // It is neither read nor waited for without end.
         (
             "endless",

@@ -1,128 +1,24 @@
 //! Sessions that an operator ends one by one, by way of the registry: whatever they do, and no other with them.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use portcullis::announce::Announcements;
-use portcullis::backend::{Pools, Registry};
-use portcullis::config::{self, TlsMode};
 use portcullis::net::control::WRITE_TIMEOUT;
-use portcullis::observe::metrics::Metrics;
-use portcullis::passive::PassiveListeners;
-use portcullis::policy::{CredentialFiles, UserFiles};
 use portcullis::session::info::{SessionInfo, SessionState};
-use portcullis::session::{self, Accepted, Drain, Shared};
-use portcullis::snapshot::{Runtime, Snapshot};
-use portcullis::tls::{CertificateSet, ClientTrust};
-use testkit::config::{Config, Site};
-use testkit::front::{Client, Front, NAME};
+use testkit::front::{Client, NAME};
 use testkit::raw::{Raw, open_data, protect};
 use testkit::script::{Gate, Script, Step};
 use testkit::scripted::Backend;
 use testkit::wire::{End, Wire};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+
+use crate::in_process::Server;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sessions in the test's own process, where their registry can be reached.
-struct Server {
-    front: Front,
-    config: Config,
-    shared: Arc<Shared>,
-    passive: PassiveListeners,
-    /// Ends everything when it is dropped.
-    runtime: tokio::runtime::Runtime,
-}
-
 impl Server {
-    /// Serves both listeners, in front of this backend.
-    fn before(backend: SocketAddr) -> Self {
-        let front = Front::new(&[]);
-        let config = front.config().site(&Site::default("site", backend));
-        let metrics = Arc::new(Metrics::new());
-        let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
-        let passive = PassiveListeners::new(Arc::clone(&shared.tls_sessions), metrics);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("threads");
-        let mut server = Self {
-            front,
-            config,
-            shared,
-            passive,
-            runtime,
-        };
-        let snapshot = Arc::new(server.snapshot());
-        for listener in &snapshot.runtime.settings.listeners {
-            server.listen(listener.address, listener.tls, &snapshot);
-        }
-        server
-    }
-
-    fn snapshot(&mut self) -> Snapshot {
-        let settings = config::parse(&self.config.to_yaml(), Path::new("portcullis.yaml"))
-            .expect("a good configuration");
-        let certificates =
-            CertificateSet::load(&settings.tls, SystemTime::now()).expect("a certificate");
-        let pools = Pools::load(&settings.sites, &Registry::default()).expect("a site");
-        let addresses = settings.listeners.iter().map(|one| one.address.ip());
-        let passive = self.passive.open(addresses, &settings.passive.ports);
-        let passive = self.runtime.block_on(passive).expect("free ports");
-        let announcements = Announcements::new(&settings.passive, |name| async move {
-            panic!("{} has to be looked up", name.as_str())
-        });
-        let announcements = self.runtime.block_on(announcements).expect("no name");
-        let runtime = Runtime::new(
-            settings,
-            pools,
-            passive,
-            announcements,
-            UserFiles::default(),
-            CredentialFiles::default(),
-        );
-        Snapshot::new(
-            Arc::new(runtime),
-            Arc::new(certificates),
-            Arc::new(ClientTrust::none()),
-        )
-    }
-
-    fn listen(&self, address: SocketAddr, tls: TlsMode, snapshot: &Arc<Snapshot>) {
-        let (shared, snapshot) = (Arc::clone(&self.shared), Arc::clone(snapshot));
-        let listener = self.runtime.block_on(TcpListener::bind(address));
-        let listener = listener.expect("a free address");
-        self.runtime.spawn(async move {
-            let (_drain, draining) = watch::channel(Drain::No);
-            while let Ok((stream, client)) = listener.accept().await {
-                let limits = &snapshot.runtime.settings.limits;
-                let permit = shared.limiter.admit(client.ip(), limits, Instant::now());
-                let accepted = Accepted {
-                    destination: stream.local_addr().expect("it is connected"),
-                    stream,
-                    client,
-                    listener: address,
-                    tls,
-                    permit: permit.expect("no limit is reached"),
-                };
-                let session = session::serve(
-                    accepted,
-                    Arc::clone(&snapshot),
-                    Arc::clone(&shared),
-                    draining.clone(),
-                );
-                tokio::spawn(session);
-            }
-        });
-    }
-
     /// A client that is logged in as this user, with private data connections.
     fn client(&self, user: &str) -> Client {
         let tls = self.front.tls(NAME);

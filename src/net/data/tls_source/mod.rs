@@ -24,6 +24,7 @@ use rustls::unbuffered::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 use super::source::{Fill, SourceEnd, poll_read};
 use crate::net::options;
@@ -61,6 +62,9 @@ impl Unbuffered for UnbufferedClientConnection {
     }
 }
 
+/// How many records are decrypted for one operation of a task's budget: a buffer of full ones counts as four.
+const RECORDS_AN_OPERATION: usize = 8;
+
 /// A TLS connection that is read to its end.
 pub struct TlsSource<C> {
     socket: TcpStream,
@@ -68,6 +72,8 @@ pub struct TlsSource<C> {
     incoming: RecordBuffer,
     /// Our records that have not been sent yet: of the handshake, and alerts.
     outgoing: Vec<u8>,
+    /// How many records have been decrypted that don't count against the task's budget yet.
+    uncounted: usize,
     state: ReadState,
 }
 
@@ -111,6 +117,7 @@ impl<C: Unbuffered> TlsSource<C> {
             connection,
             incoming: RecordBuffer::holding(read),
             outgoing: Vec::new(),
+            uncounted: 0,
             state: ReadState::Open,
         };
         source.run_handshake(amend).await?;
@@ -193,6 +200,7 @@ impl<C: Unbuffered> TlsSource<C> {
                     return Poll::Ready(Ok(Fill::Bytes));
                 }
                 Ok(NextStep::Read) => {
+                    self.count_records(context);
                     let spare = self.incoming.spare()?;
                     match ready!(poll_read(&mut self.socket, context, spare))? {
                         0 => return Poll::Ready(self.cut_off()),
@@ -203,6 +211,20 @@ impl<C: Unbuffered> TlsSource<C> {
                     self.try_send();
                     self.state = ReadState::Failed(error);
                 }
+            }
+        }
+    }
+
+    /// Counts the decrypted records against the task's budget. A read counts as one operation, however many records it brings, and
+    /// those of one byte are 22,000 in a buffer.
+    fn count_records(&mut self, context: &mut Context<'_>) {
+        let operations = self.uncounted / RECORDS_AN_OPERATION;
+        self.uncounted %= RECORDS_AN_OPERATION;
+        for _ in 0..operations {
+            match poll_proceed(context) {
+                Poll::Ready(operation) => operation.made_progress(),
+                // The budget is used up: the next read yields.
+                Poll::Pending => return,
             }
         }
     }
@@ -230,6 +252,7 @@ impl<C: Unbuffered> TlsSource<C> {
                         let record = record.map_err(invalid)?;
                         spare.append(record.payload)?;
                         discard += record.discard;
+                        self.uncounted += 1;
                     }
                     None
                 }

@@ -1,11 +1,13 @@
 //! A source under TLS against real handshakes: whole files, odd pieces, and every way to end.
 
 use std::future::poll_fn;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpListener;
+use tokio::task::yield_now;
 use tokio_rustls::{TlsConnector, client};
 
 use super::super::source::Source;
@@ -106,6 +108,52 @@ async fn a_file_arrives_whole_in_pieces_of_any_size_and_close_notify_is_its_end(
             assert_eq!(end.unwrap(), SourceEnd::CloseNotify);
         }
     }
+}
+
+#[tokio::test]
+async fn records_of_one_byte_leave_other_tasks_their_turn() {
+    const RECORDS: usize = 100_000;
+    /// Of a whole buffer, and of what the budget allows beyond.
+    const MOST_AT_ONCE: usize = 25_000;
+    let (mut client, mut ours) = client(&rustls::version::TLS13).await;
+    let (_, theirs) = client.get_mut();
+    let mut records = Vec::new();
+    for _ in 0..RECORDS {
+        theirs.writer().write_all(b"x").unwrap();
+        theirs.write_tls(&mut records).unwrap();
+    }
+    theirs.send_close_notify();
+    theirs.write_tls(&mut records).unwrap();
+    let sending = tokio::spawn(async move {
+        client.get_mut().0.write_all(&records).await.unwrap();
+        client
+    });
+    // The kernel has all that it takes then.
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    let mut received = 0;
+    let mut is_over = false;
+    while !is_over {
+        let before = received;
+        // One turn of the task.
+        poll_fn(|context| {
+            while let Poll::Ready(fill) = ours.poll_fill(context) {
+                if let Fill::End(_) = fill.unwrap() {
+                    is_over = true;
+                    break;
+                }
+                received += ours.buffer().len();
+                ours.consume();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(received - before <= MOST_AT_ONCE, "{}", received - before);
+        yield_now().await;
+    }
+    assert_eq!(received, RECORDS);
+    sending.await.unwrap();
 }
 
 #[tokio::test]
