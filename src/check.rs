@@ -12,6 +12,7 @@ use crate::acme;
 use crate::app::names;
 use crate::app::notes::{
     Note, Severity, not_served, notes, on_backend_authorities, on_backend_client_certificates,
+    on_permissions,
 };
 use crate::backend::{Pools, Registry};
 use crate::base::text::escape_path;
@@ -227,7 +228,8 @@ impl Checked {
         };
         // Its fault is reported separately.
         let clients = ClientTrust::configured(settings).unwrap_or_else(|_| ClientTrust::none());
-        let notes = notes(settings, &certificates, &clients, now);
+        let mut notes = notes(settings, &certificates, &clients, now);
+        notes.extend(on_permissions(settings));
         self.lines.extend(notes.into_iter().map(Line::Note));
     }
 

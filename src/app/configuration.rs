@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::notes::{Note, on_permissions};
 use super::sockets::{NewListeners, OpenedSockets, Sockets};
 use super::{StartError, certificate, client_certificates, names};
 use crate::announce::Announcements;
@@ -58,6 +59,7 @@ pub(super) struct LoadedFiles {
     pools: Pools,
     users: LoadedUsers,
     credentials: LoadedCredentials,
+    permissions: Vec<Note>,
 }
 
 /// Prepares the configuration `config`, with the sockets that are not open already, and with what is
@@ -124,7 +126,9 @@ pub(super) fn read(
     let clients = ClientTrust::configured(&settings)?;
     let users = UserFiles::load(settings.users_files(), &former.users)?;
     let credentials = CredentialFiles::load(settings.credential_files(), &former.credentials)?;
+    let permissions = on_permissions(&settings);
     Ok(LoadedFiles {
+        permissions,
         settings,
         certificates,
         clients,
@@ -135,6 +139,11 @@ pub(super) fn read(
 }
 
 impl PreparedConfig {
+    /// The notes on the permissions of its files.
+    pub fn permission_notes(&self) -> Vec<Note> {
+        self.loaded.permissions.clone()
+    }
+
     /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
     pub fn activate(self, shared: &Shared, reloads: &Arc<ReloadLog>) -> (Snapshot, NewListeners) {
         let metrics = &shared.metrics;
@@ -147,6 +156,7 @@ impl PreparedConfig {
             pools,
             users,
             credentials,
+            permissions: _,
         } = self.loaded;
         names::start_refreshing(&self.announcements, reloads);
         let OpenedSockets { mut passive, new } = self.sockets;

@@ -52,6 +52,7 @@ use crate::tls::fips;
 
 use configuration::{Former, prepare};
 pub use error::StartError;
+use notes::Note;
 use signals::Signals;
 use sockets::Sockets;
 use supervision::{Sources, Supervision};
@@ -94,6 +95,8 @@ pub struct App {
     supervision: Supervision,
     /// Of certificates that expire soon.
     reminders: Reminders,
+    /// On the files of the configuration in force. Found while it was read: a file system that hangs must not hold this loop up.
+    permission_notes: Vec<Note>,
 }
 
 impl App {
@@ -138,6 +141,7 @@ impl App {
         let prepared = prepare(config.clone(), known, former, &shared, &mut sockets).await?;
 
         let reloads = Arc::new(ReloadLog::new(metrics));
+        let permission_notes = prepared.permission_notes();
         let (snapshot, new) = prepared.activate(&shared, &reloads);
         let watchers = Watchers::new(&snapshot, &reloads);
         let mut app = Self {
@@ -160,6 +164,7 @@ impl App {
             commands,
             supervision,
             reminders: Reminders::default(),
+            permission_notes,
         };
         app.start_admin(new.admin);
         app.start_socket(new.socket);

@@ -135,6 +135,7 @@ impl App {
 
     /// Puts a configuration in force, which can't fail.
     async fn apply(&mut self, prepared: PreparedConfig) {
+        self.permission_notes = prepared.permission_notes();
         let (snapshot, new) = prepared.activate(&self.shared, &self.reloads);
         // Before the store: what they have accepted until then is served by the configuration that has them.
         self.close_removed_listeners(&snapshot.runtime.settings)

@@ -62,6 +62,7 @@ impl App {
             SystemTime::now(),
         ));
         notes.extend(notes::on_backend_authorities(&snapshot.runtime.pools));
+        notes.extend_from_slice(&self.permission_notes);
         for note in notes.iter().take(MAX_WARNINGS) {
             log_note(note);
         }

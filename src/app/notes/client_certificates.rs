@@ -50,7 +50,6 @@ pub(super) fn notes(settings: &Settings, clients: &ClientTrust, now: SystemTime)
     for site in &settings.sites {
         if let Some(rules) = &site.policy.client_certificate {
             notes.extend(unknown_pinned(site, rules));
-            notes.extend(readable(site, rules));
         }
     }
     notes
@@ -121,6 +120,14 @@ fn unknown_pinned<'a>(
                 escape(user)
             ))
         })
+}
+
+/// The notes on files of passwords that other users of the machine may read. Blocks on the file system.
+pub(super) fn on_permissions(settings: &Settings) -> impl Iterator<Item = Note> {
+    settings.sites.iter().filter_map(|site| {
+        let rules = site.policy.client_certificate.as_ref()?;
+        readable(site, rules)
+    })
 }
 
 fn readable(site: &Site, rules: &CertificateRules) -> Option<Note> {

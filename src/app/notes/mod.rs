@@ -187,13 +187,19 @@ pub fn notes(
 ) -> Vec<Note> {
     let mut notes = certificate::notes(certificates, now);
     notes.extend(certificate::empty_directories(settings, certificates));
-    let state = settings.tls.acme.as_ref().map(|acme| acme.state.as_path());
-    notes.extend(state.and_then(acme::notes));
     notes.extend(client_certificates::notes(settings, clients, now));
     notes.extend(admin::notes(&settings.admin));
     for site in &settings.sites {
         site::add_notes(&mut notes, site, settings, certificates);
     }
+    notes
+}
+
+/// The notes on the permissions of a configuration's files and directories. Blocks on the file system, unlike the others.
+pub fn on_permissions(settings: &Settings) -> Vec<Note> {
+    let state = settings.tls.acme.as_ref().map(|acme| acme.state.as_path());
+    let mut notes: Vec<Note> = state.and_then(acme::notes).into_iter().collect();
+    notes.extend(client_certificates::on_permissions(settings));
     notes
 }
 
