@@ -186,6 +186,9 @@ impl Backend {
 mod tests {
     use std::io;
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::backend::control::ReplyError;
@@ -241,6 +244,38 @@ mod tests {
         let pool = pools.all().find(|pool| pool.name() == site);
         let backends = pool.expect("a site").backends();
         Arc::clone(backends.first().expect("a backend"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_changes_a_backends_state_has_the_logins_that_wait_look_again() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let site = "- name: a\n  default: true\n  health: {level: connect, fall: 1, rise: 1}\n  \
+                    backends: [{address: 192.0.2.1}]\n";
+        let pools = load(site, &registry);
+        let (backend, now) = (backend_of(&pools, "a"), Instant::now());
+        let pool = pools.all().next().expect("a pool");
+        let checks = backend.checks.as_ref().expect("it is checked");
+        let fails = || {
+            let error = CheckError::Dial(refused());
+            backend.check_failed(checks, CheckStage::Connect, &error, &metrics, now);
+        };
+        let changes: [(&str, &dyn Fn()); 7] = [
+            ("ejected", &|| eject(&backend, &metrics, now)),
+            ("restored", &|| backend.succeeded(&metrics, now)),
+            ("down", &fails),
+            ("up", &|| backend.check_passed(checks, false, &metrics, now)),
+            ("drained", &|| backend.set_drained(true, &metrics)),
+            ("ready", &|| backend.set_drained(false, &metrics)),
+            ("maintenance", &|| {
+                pool.set_maintenance(true);
+            }),
+        ];
+        for (name, change) in changes {
+            let woken = pool.next_change();
+            change();
+            let woken = timeout(Duration::ZERO, woken).await;
+            assert!(woken.is_ok(), "{name}");
+        }
     }
 
     #[test]
