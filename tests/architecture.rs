@@ -156,7 +156,7 @@ const PURE: [&str; 23] = [
 const POLICY: [&str; 5] = ["config", "policy", "route", "snapshot.rs", "tls"];
 
 /// Counters. The time is passed in.
-const COUNTERS: [&str; 14] = [
+const COUNTERS: [&str; 15] = [
     "acme/schedule",
     "limit",
     "guard",
@@ -167,6 +167,7 @@ const COUNTERS: [&str; 14] = [
     "backend/registry.rs",
     "backend/site_backend_state.rs",
     "backend/site_state.rs",
+    "backend/waiting_heads.rs",
     "passive/lease_table",
     "base/bucket.rs",
     "base/expiring.rs",

@@ -19,8 +19,8 @@ pub(super) struct BackendState {
     sessions: AtomicUsize,
     /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
     shown_as: Mutex<Vec<Weak<Backend>>>,
-    /// Notified when one of the sessions has ended, of this backend or of another.
-    freed: Arc<Wakeup>,
+    /// Notified when a login that waits for a backend, this one or another, may find one.
+    candidates: Arc<Wakeup>,
 }
 
 /// The ways in which a backend is not to be asked for data connections, as a session has found out.
@@ -31,10 +31,10 @@ struct Avoided {
 }
 
 impl BackendState {
-    /// Of a backend that is new; `freed` is notified when one of its sessions has ended.
-    pub fn new(freed: Arc<Wakeup>) -> Self {
+    /// Of a backend that is new; `candidates` is notified by [`Self::candidates_changed`].
+    pub fn new(candidates: Arc<Wakeup>) -> Self {
         Self {
-            freed,
+            candidates,
             ..Self::default()
         }
     }
@@ -75,7 +75,13 @@ impl BackendState {
     /// Counts one session less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.freed.notify_waiters();
+        self.candidates_changed();
+    }
+
+    /// Has the logins that wait look again. For whatever decides which backends a login may have: places, health, checks, what
+    /// operators and name servers say.
+    pub fn candidates_changed(&self) {
+        self.candidates.notify_waiters();
     }
 
     /// The sites of an earlier configuration have it no more.

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -172,8 +171,7 @@ impl Pools {
     ) -> Result<DrainReport, OperatorError> {
         let found = self.named(site, backend)?;
         for backend in &found {
-            backend.at_site.drained.store(true, Ordering::Relaxed);
-            backend.report(metrics);
+            backend.set_drained(true, metrics);
         }
         // Each once: the site and its groups may have the same one.
         let states: HashMap<_, _> = found.iter().map(|it| (&it.id, &it.at_site)).collect();
@@ -202,12 +200,7 @@ impl Pools {
             });
         }
         for it in &found {
-            it.at_site.drained.store(false, Ordering::Relaxed);
-            it.report(metrics);
-        }
-        // One signal for all of them.
-        if let Some(any) = self.all().next() {
-            any.wake_waiting();
+            it.set_drained(false, metrics);
         }
         Ok(())
     }

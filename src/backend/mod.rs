@@ -38,6 +38,7 @@ mod status;
 mod statuses;
 mod template;
 mod upstream_tls;
+mod waiting_heads;
 
 pub use check_state::LastCheck;
 pub use control::{BackendConnection, ReplyError};

@@ -85,7 +85,6 @@ impl Monitored {
         }
         entry.report_if_empty(metrics);
         self.add(&changes.found);
-        self.pool.wake_waiting();
     }
 }
 

@@ -13,6 +13,7 @@ use super::members::Members;
 use super::registry::Registry;
 use super::site_backend::Backend;
 use super::site_state::SiteState;
+use super::waiting_heads::WaitingHeads;
 use crate::base::fair_queue::FairQueue;
 use crate::base::wakeup::Wakeup;
 use crate::base::{ClientKey, SiteId};
@@ -28,12 +29,16 @@ pub struct Pool {
     /// The group's name, if it is for one.
     group: Option<String>,
     state: Arc<SiteState>,
-    queue: Arc<FairQueue>,
+    /// The logins of this configuration that wait for one of these backends.
+    queue: FairQueue,
+    /// The first of them, and those of other configurations.
+    waiting_heads: Arc<WaitingHeads>,
     /// As configured, in that order; at least one.
     pub(super) entries: Vec<ConfiguredBackend>,
     /// What they stand for at the moment.
     members: ArcSwap<Members>,
-    freed: Arc<Wakeup>,
+    /// Notified when a login that waits for a backend may find one.
+    candidates: Arc<Wakeup>,
 }
 
 /// A session's slot at a site; released when this is dropped.
@@ -78,8 +83,9 @@ impl Pool {
         let pool = Self {
             entries: entries.collect::<Result<_, _>>()?,
             members: ArcSwap::from_pointee(Members::new(Vec::new())),
-            freed: registry.freed(),
-            queue: state.queue(group.as_deref()),
+            candidates: registry.candidates(),
+            queue: FairQueue::default(),
+            waiting_heads: state.waiting_heads(group.as_deref()),
             site: Arc::clone(site),
             group,
             state: Arc::clone(state),
@@ -96,6 +102,7 @@ impl Pool {
         });
         self.members
             .store(Arc::new(Members::new(backends.collect())));
+        self.candidates_changed();
     }
 
     /// All backends at the moment.
@@ -167,19 +174,24 @@ impl Pool {
         );
     }
 
-    /// The logins that wait for one of these backends.
+    /// The logins of this configuration that wait for one of these backends.
     pub(super) fn queue(&self) -> &FairQueue {
         &self.queue
     }
 
-    /// Resolves when a session has ended at any backend since this was called.
-    pub(super) fn freed(&self) -> impl Future<Output = ()> + '_ {
-        self.freed.notified()
+    /// The first of them, and those of other configurations.
+    pub(super) fn waiting_heads(&self) -> &Arc<WaitingHeads> {
+        &self.waiting_heads
     }
 
-    /// Has the logins that wait look again.
-    pub(super) fn wake_waiting(&self) {
-        self.freed.notify_waiters();
+    /// Resolves when something has changed, since this was called, that decides which backends a login may have.
+    pub(super) fn next_change(&self) -> impl Future<Output = ()> + '_ {
+        self.candidates.notified()
+    }
+
+    /// Has the logins that wait look again, at every site.
+    pub(super) fn candidates_changed(&self) {
+        self.candidates.notify_waiters();
     }
 
     /// The group's name, if it is for one.
@@ -189,7 +201,10 @@ impl Pool {
 
     /// Takes the site out of service, or puts it back; returns what it was before.
     pub(super) fn set_maintenance(&self, on: bool) -> bool {
-        self.state.maintenance.swap(on, Ordering::Relaxed)
+        let before = self.state.maintenance.swap(on, Ordering::Relaxed);
+        // Logins that wait are to be refused.
+        self.candidates_changed();
+        before
     }
 
     /// Whether an operator has taken the site out of service.

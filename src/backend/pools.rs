@@ -154,9 +154,9 @@ impl Pools {
             entry.report_if_empty(metrics);
         }
         self.report_backend_client_certificates(metrics);
-        // One signal for all of them.
+        // One signal for all of them: limits have changed as well.
         if let Some(any) = self.all().next() {
-            any.wake_waiting();
+            any.candidates_changed();
         }
     }
 

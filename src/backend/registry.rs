@@ -26,8 +26,8 @@ struct RegistryState {
     backends: HashMap<BackendId, Arc<BackendState>>,
     /// What name servers have said, for as long as a configuration in use asks them.
     answers: HashMap<ServerNames, Weak<LastAnswer>>,
-    /// Notified when a session has ended at any backend.
-    freed: Arc<Wakeup>,
+    /// Notified when a login that waits for a backend may find one.
+    candidates: Arc<Wakeup>,
     /// How many sites have got an id.
     numbered: u32,
 }
@@ -58,10 +58,10 @@ impl Registry {
         answer
     }
 
-    /// Notified when a session has ended at any backend.
-    pub(super) fn freed(&self) -> Arc<Wakeup> {
+    /// Notified when a login that waits for a backend may find one.
+    pub(super) fn candidates(&self) -> Arc<Wakeup> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&known.freed)
+        Arc::clone(&known.candidates)
     }
 
     /// This backend.
@@ -71,7 +71,7 @@ impl Registry {
             return Arc::clone(backend);
         }
         forget_unused(&mut known.backends);
-        let backend = Arc::new(BackendState::new(Arc::clone(&known.freed)));
+        let backend = Arc::new(BackendState::new(Arc::clone(&known.candidates)));
         known.backends.insert(id, Arc::clone(&backend));
         backend
     }

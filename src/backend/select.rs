@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::control::{BackendConnection, ReplyError};
 use super::dial::{self, DialBudget, DialError};
 use super::pool::Pool;
 use super::site_backend::{Backend, BackendSlot};
+use super::waiting_heads::Arrival;
 use crate::base::budget::Budget;
 use crate::config::Timeouts;
 use crate::ftp::server::NoUserReply;
@@ -31,6 +32,8 @@ pub enum NoBackend {
     Unavailable,
     /// Those that could be have as many sessions as they may.
     Full,
+    /// An operator has taken the site out of service, be it while the login waited.
+    Maintenance,
 }
 
 /// The backends among which a login's is chosen, until the client has been sent a reply to USER.
@@ -107,14 +110,16 @@ impl Selection {
         on_failure: impl Fn(&Backend, &DialError),
     ) -> Result<Selected, NoBackend> {
         loop {
-            // An operator may have drained one since the login began.
+            // Each attempt takes its time, in which an operator may act.
+            if self.pool.is_in_maintenance() {
+                return Err(NoBackend::Maintenance);
+            }
             self.untried.retain(|backend| backend.takes_logins());
             if self.untried.is_empty() {
                 return Err(NoBackend::Unavailable);
             }
             let pool = Arc::clone(&self.pool);
-            let slot = self.slot(metrics).await;
-            let (backend, slot) = slot.ok_or(NoBackend::Full)?;
+            let (backend, slot) = self.slot(metrics).await?;
             self.tried.push(Arc::clone(&backend));
             let began = Instant::now();
             let budget = DialBudget {
@@ -149,41 +154,90 @@ impl Selection {
     }
 
     /// Takes a slot at the first backend that has one, which is then not untried any more; waits in the queue while all of
-    /// them are full. `None` if the time in the queue is over.
-    async fn slot(&mut self, metrics: &Arc<Metrics>) -> Option<(Arc<Backend>, BackendSlot)> {
+    /// them are full.
+    async fn slot(
+        &mut self,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(Arc<Backend>, BackendSlot), NoBackend> {
         let time = self.queue.left();
-        if time.is_zero() {
-            return take_slot(&mut self.untried, metrics);
-        }
         // A login that a backend has failed waits for fewer of them than the others do: neither does it wait for their
         // turns, nor they for its.
         let waits_in_turn = self.tried.is_empty();
         let pool = Arc::clone(&self.pool);
+        let arrival = waits_in_turn.then(|| pool.waiting_heads().arrive());
+        if time.is_zero() {
+            return self.take_slot(arrival, metrics).ok_or(NoBackend::Full);
+        }
         {
             // Only where no login waits, which would be overtaken.
             let turn = pool.queue().try_enter();
             if (turn.is_some() || !waits_in_turn)
-                && let Some(taken) = take_slot(&mut self.untried, metrics)
+                && let Some(taken) = self.take_slot(arrival, metrics)
             {
-                return Some(taken);
+                return Ok(taken);
             }
         }
         let _counted = metrics.waiting_for_backend(pool.name());
-        let waiting = async {
-            let _turn = match waits_in_turn {
-                true => Some(pool.queue().enter().await),
-                false => None,
-            };
-            loop {
-                let freed = pin!(pool.freed());
-                self.renew_untried();
-                if let Some(taken) = take_slot(&mut self.untried, metrics) {
-                    return taken;
-                }
-                freed.await;
-            }
+        let ends_at = Instant::now() + time;
+        let Some(arrival) = arrival else {
+            return self.wait_for_slot(None, ends_at, metrics).await;
         };
-        timeout(time, waiting).await.ok()
+        let turn = timeout_at(ends_at, pool.queue().enter()).await;
+        let _turn = turn.map_err(|_| NoBackend::Full)?;
+        let head = WaitingHead {
+            pool: &pool,
+            arrival,
+        };
+        self.wait_for_slot(Some(&head), ends_at, metrics).await
+    }
+
+    /// Looks for a slot whenever one may have become free, and once more when the time is over: a login is not refused beside a
+    /// backend that has room.
+    async fn wait_for_slot(
+        &mut self,
+        head: Option<&WaitingHead<'_>>,
+        ends_at: Instant,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(Arc<Backend>, BackendSlot), NoBackend> {
+        let pool = Arc::clone(&self.pool);
+        let mut is_over = false;
+        loop {
+            let changed = pin!(pool.next_change());
+            if pool.is_in_maintenance() {
+                return Err(NoBackend::Maintenance);
+            }
+            self.renew_untried();
+            if self.untried.is_empty() {
+                return Err(NoBackend::Unavailable);
+            }
+            // Said before the look: what becomes free from now on is kept for it.
+            if let Some(head) = head {
+                head.want(&self.untried);
+            }
+            if let Some(taken) = self.take_slot(head.map(|head| head.arrival), metrics) {
+                return Ok(taken);
+            }
+            if is_over {
+                return Err(NoBackend::Full);
+            }
+            is_over = timeout_at(ends_at, changed).await.is_err();
+        }
+    }
+
+    /// Takes a slot at the first backend that has one, and for which no login waits that came before `arrival`.
+    fn take_slot(
+        &mut self,
+        arrival: Option<Arrival>,
+        metrics: &Arc<Metrics>,
+    ) -> Option<(Arc<Backend>, BackendSlot)> {
+        let heads = self.pool.waiting_heads();
+        let is_kept = |id| arrival.is_some_and(|arrival| heads.is_wanted_before(arrival, id));
+        let mut backends = self.untried.iter().enumerate();
+        let (position, slot) = backends.find_map(|(position, backend)| {
+            let slot = (!is_kept(&backend.id)).then(|| backend.acquire(metrics))?;
+            Some((position, slot?))
+        })?;
+        Some((self.untried.remove(position), slot))
     }
 
     /// Since the login began, name servers may have told of others, or one may have gone down.
@@ -261,14 +315,28 @@ impl Selection {
     }
 }
 
-fn take_slot(
-    untried: &mut Vec<Arc<Backend>>,
-    metrics: &Arc<Metrics>,
-) -> Option<(Arc<Backend>, BackendSlot)> {
-    let mut backends = untried.iter().enumerate();
-    let (position, slot) =
-        backends.find_map(|(position, backend)| Some((position, backend.acquire(metrics)?)))?;
-    Some((untried.remove(position), slot))
+/// The login that is the first of its configuration's queue.
+struct WaitingHead<'a> {
+    pool: &'a Pool,
+    arrival: Arrival,
+}
+
+impl WaitingHead<'_> {
+    /// It waits for these, and for no others.
+    fn want(&self, backends: &[Arc<Backend>]) {
+        let ids = backends.iter().map(|backend| backend.id.clone()).collect();
+        if self.pool.waiting_heads().want(self.arrival, ids) {
+            self.pool.candidates_changed();
+        }
+    }
+}
+
+impl Drop for WaitingHead<'_> {
+    fn drop(&mut self) {
+        if self.pool.waiting_heads().leave(self.arrival) {
+            self.pool.candidates_changed();
+        }
+    }
 }
 
 impl DialBudget<'_> {

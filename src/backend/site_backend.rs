@@ -17,7 +17,7 @@ use super::upstream_tls::UpstreamTls;
 use crate::base::BackendId;
 use crate::config;
 use crate::ftp::server::PortMethods;
-use crate::observe::metrics::{Metrics, OpenSession};
+use crate::observe::metrics::{BackendSession, Metrics};
 
 /// Backups come behind every priority that SRV records have.
 const BACKUP_TIER: u32 = 1 << 16;
@@ -61,7 +61,7 @@ pub(super) struct BackendChecks {
 pub struct BackendSlot {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
-    _counted: Option<OpenSession>,
+    _counted: BackendSession,
 }
 
 impl Backend {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::check_state::{CheckState, ProbeLogins};
 use super::site_backend_state::SiteBackendState;
-use crate::base::fair_queue::FairQueue;
+use super::waiting_heads::WaitingHeads;
 use crate::base::{BackendId, SiteId};
 use crate::limit::SiteBandwidth;
 
@@ -16,8 +16,8 @@ use crate::limit::SiteBandwidth;
 pub(super) struct SiteState {
     pub id: SiteId,
     sessions: AtomicUsize,
-    /// Logins that wait for a backend, of every configuration: of the site itself and of each of its groups.
-    queues: Mutex<HashMap<Option<String>, Arc<FairQueue>>>,
+    /// The first logins of the queues of every configuration: of the site itself and of each of its groups.
+    waiting_heads: Mutex<HashMap<Option<String>, Arc<WaitingHeads>>>,
     /// What the transfers of its sessions share.
     pub bandwidth: Arc<SiteBandwidth>,
     /// Of its checks.
@@ -37,7 +37,7 @@ impl SiteState {
         Self {
             id,
             sessions: AtomicUsize::new(0),
-            queues: Mutex::default(),
+            waiting_heads: Mutex::default(),
             bandwidth: Arc::default(),
             probe_logins: ProbeLogins::default(),
             maintenance: AtomicBool::new(false),
@@ -55,12 +55,13 @@ impl SiteState {
         acquired.is_ok()
     }
 
-    /// The logins that wait for a backend of this group, or of the site itself.
-    pub fn queue(&self, group: Option<&str>) -> Arc<FairQueue> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The first logins of the queues for backends of this group, or of the site itself.
+    pub fn waiting_heads(&self, group: Option<&str>) -> Arc<WaitingHeads> {
+        let heads = self.waiting_heads.lock();
+        let mut heads = heads.unwrap_or_else(PoisonError::into_inner);
         // Those of groups that there are no more.
-        queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        Arc::clone(queues.entry(group.map(str::to_owned)).or_default())
+        heads.retain(|_, heads| Arc::strong_count(heads) > 1);
+        Arc::clone(heads.entry(group.map(str::to_owned)).or_default())
     }
 
     /// The checks of this backend.

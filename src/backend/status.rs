@@ -1,5 +1,6 @@
 //! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::check::CheckError;
@@ -26,7 +27,7 @@ impl Backend {
     pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
         let change = self.at_site.record_health(|health| health.succeeded(now));
         if let Some(HealthChange::Restored { after }) = change {
-            self.report(metrics);
+            self.state_changed(metrics);
             if self.availability() == Availability::Up {
                 let (site, backend) = (&self.site, self);
                 tracing::info!(site, %backend, seconds = after.as_secs(), "backend up");
@@ -54,7 +55,7 @@ impl Backend {
             return false;
         };
         metrics.backend_ejected(&self.site, &self.label);
-        self.report(metrics);
+        self.state_changed(metrics);
         let (site, backend, stage) = (&self.site, self, error.stage().as_str());
         let hint = error.hint(self);
         tracing::warn!(site, %backend, failures, stage, %error, hint, "backend ejected");
@@ -82,7 +83,7 @@ impl Backend {
         if availability == before {
             return;
         }
-        self.report(metrics);
+        self.state_changed(metrics);
         if availability == Availability::Up
             && let Some(since) = before.out_since()
         {
@@ -106,11 +107,24 @@ impl Backend {
         let Some(failures) = taken_down else {
             return false;
         };
-        self.report(metrics);
+        self.state_changed(metrics);
         let (site, backend, stage) = (&self.site, self, stage.as_str());
         let hint = error.hint(self);
         tracing::warn!(site, %backend, failures, stage, %error, hint, "backend down");
         true
+    }
+
+    /// An operator keeps new logins from it, or lets them come again.
+    pub(super) fn set_drained(&self, drained: bool, metrics: &Metrics) {
+        self.at_site.drained.store(drained, Ordering::Relaxed);
+        self.state_changed(metrics);
+    }
+
+    /// Logins that wait look again at each change, for the worse as well: where no backend is up any more, those that are down
+    /// are tried.
+    fn state_changed(&self, metrics: &Metrics) {
+        self.report(metrics);
+        self.state.candidates_changed();
     }
 
     /// It has refused the login of its site's probe, for the first time.
@@ -172,6 +186,9 @@ impl Backend {
 mod tests {
     use std::io;
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::backend::control::ReplyError;
@@ -227,6 +244,38 @@ mod tests {
         let pool = pools.all().find(|pool| pool.name() == site);
         let backends = pool.expect("a site").backends();
         Arc::clone(backends.first().expect("a backend"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_changes_a_backends_state_has_the_logins_that_wait_look_again() {
+        let (registry, metrics) = (Registry::default(), Metrics::new());
+        let site = "- name: a\n  default: true\n  health: {level: connect, fall: 1, rise: 1}\n  \
+                    backends: [{address: 192.0.2.1}]\n";
+        let pools = load(site, &registry);
+        let (backend, now) = (backend_of(&pools, "a"), Instant::now());
+        let pool = pools.all().next().expect("a pool");
+        let checks = backend.checks.as_ref().expect("it is checked");
+        let fails = || {
+            let error = CheckError::Dial(refused());
+            backend.check_failed(checks, CheckStage::Connect, &error, &metrics, now);
+        };
+        let changes: [(&str, &dyn Fn()); 7] = [
+            ("ejected", &|| eject(&backend, &metrics, now)),
+            ("restored", &|| backend.succeeded(&metrics, now)),
+            ("down", &fails),
+            ("up", &|| backend.check_passed(checks, false, &metrics, now)),
+            ("drained", &|| backend.set_drained(true, &metrics)),
+            ("ready", &|| backend.set_drained(false, &metrics)),
+            ("maintenance", &|| {
+                pool.set_maintenance(true);
+            }),
+        ];
+        for (name, change) in changes {
+            let woken = pool.next_change();
+            change();
+            let woken = timeout(Duration::ZERO, woken).await;
+            assert!(woken.is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -107,10 +107,6 @@ impl Session {
         };
         let origin = Origin::Client(client);
         let pool = selection.pool();
-        // It may have been put there while another backend was waited for.
-        if pool.is_in_maintenance() {
-            return self.pending_events.push_back(Event::Maintenance);
-        }
         let on_failure = report_unavailable(&self.events, &pool);
         let (resolver, metrics) = (&self.shared.resolver, &self.shared.metrics);
         let timeouts = &self.snapshot.runtime.settings.timeouts;
@@ -121,6 +117,7 @@ impl Session {
         let event = match selected {
             Ok(selected) => Event::Dialled(Some(self.dialled(selected))),
             Err(NoBackend::Unavailable) => Event::Dialled(None),
+            Err(NoBackend::Maintenance) => Event::Maintenance,
             Err(NoBackend::Full) => {
                 let site = pool.name();
                 self.events.write(&SessionEvent::BackendsFull { site });

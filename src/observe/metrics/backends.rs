@@ -1,10 +1,10 @@
 //! What is counted of backends: a method for everything that happens to one, and which series there are of each.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{Metrics, OpenSession, unix_time};
+use super::{BackendSession, Metrics, OpenSession, unix_time};
 use crate::outcome::{BackendStatus, CheckStage, DialStage};
 
 /// A backend that has series of its own, as one site has it.
@@ -49,17 +49,12 @@ impl Metrics {
             .inc();
     }
 
-    /// A session has a slot at a backend until the returned value is dropped; none if the backend has no series.
-    pub fn session_at_backend(&self, site: &str, backend: &str) -> Option<OpenSession> {
-        self.if_shown(
-            site,
-            backend,
-            |_| true,
-            || {
-                let sessions = &self.table.backend_sessions;
-                OpenSession::counted_in(&sessions.with_label_values(&[site, backend]))
-            },
-        )
+    /// A session has a slot at a backend until the returned value is dropped. Counts as well where the backend has no series now.
+    pub fn session_at_backend(&self, site: &str, backend: &str) -> BackendSession {
+        let name = (site.to_owned(), backend.to_owned());
+        let all = self.backend_sessions.lock();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        BackendSession::counted_in(Arc::clone(all.entry(name).or_default()))
     }
 
     /// A login waits for a slot at any of a site's backends until the returned value is dropped.
@@ -223,6 +218,19 @@ impl Metrics {
         for ((site, backend), shown) in &current {
             self.table
                 .start_backend_from_zero([site, backend], shown.checks);
+        }
+        let sessions = self.backend_sessions.lock();
+        let mut sessions = sessions.unwrap_or_else(PoisonError::into_inner);
+        // Of a backend that is no more, as long as it has sessions.
+        sessions.retain(|name, it| {
+            it.show_in(None);
+            current.contains_key(name) || Arc::strong_count(it) > 1
+        });
+        for name in current.keys() {
+            let labels = [name.0.as_str(), name.1.as_str()];
+            let series = self.table.backend_sessions.with_label_values(&labels);
+            let of_backend = sessions.entry(name.clone()).or_default();
+            of_backend.show_in(Some(series));
         }
         *known = current;
     }

@@ -6,7 +6,7 @@
 //! two instances in one test don't share numbers. Values of the process are read when a scrape asks (`process`).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
@@ -20,7 +20,8 @@ use crate::outcome::{
 use crate::policy::CertificateResult;
 
 pub use self::backends::{Shown, ShownBackend};
-pub use self::running::{OpenSession, RunningTransfer};
+use self::running::BackendSessions;
+pub use self::running::{BackendSession, OpenSession, RunningTransfer};
 use self::table::Table;
 pub use self::totals::SiteTotals;
 
@@ -81,6 +82,8 @@ pub struct Metrics {
     sites: RwLock<HashSet<String>>,
     /// By site and backend, what the configuration in use has.
     backends: Mutex<HashMap<(String, String), Shown>>,
+    /// By site and backend: those of the configuration in use, and those that sessions of earlier ones are at.
+    backend_sessions: Mutex<HashMap<(String, String), Arc<BackendSessions>>>,
     /// By name, the fingerprint and the subject of the certificates that clients are shown.
     certificates: Mutex<HashMap<String, [String; 2]>>,
     table: Table,
@@ -96,6 +99,7 @@ impl Metrics {
             table: Table::new(&registry),
             sites: RwLock::default(),
             backends: Mutex::default(),
+            backend_sessions: Mutex::default(),
             certificates: Mutex::default(),
             start_time: unix_time(SystemTime::now()),
             registry,

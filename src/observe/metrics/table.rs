@@ -398,7 +398,6 @@ impl Table {
 
     /// Puts what is counted at a backend, labelled by site and backend, at zero. Again does no harm.
     pub fn start_backend_from_zero(&self, labels: [&str; 2], checks: bool) {
-        self.backend_sessions.with_label_values(&labels);
         self.backend_ejections.with_label_values(&labels);
         if checks {
             for stage in check_stages() {

@@ -275,7 +275,7 @@ fn a_backend_is_in_one_state_and_is_forgotten_with_its_configuration() {
 fn what_a_session_of_an_earlier_configuration_does_at_its_backend_makes_no_series() {
     let metrics = with_a_backend();
     metrics.only_backends([backend("10.0.0.11:21")].into_iter());
-    assert!(metrics.session_at_backend("ftpa", "10.0.0.10:21").is_none());
+    let _former = metrics.session_at_backend("ftpa", "10.0.0.10:21");
     metrics.backend_ejected("ftpa", "10.0.0.10:21");
     assert!(!metrics.render().contains("10.0.0.10:21"));
 
@@ -283,6 +283,25 @@ fn what_a_session_of_an_earlier_configuration_does_at_its_backend_makes_no_serie
     let session = metrics.session_at_backend("ftpa", "10.0.0.11:21");
     assert_eq!(value(&metrics, sessions), Some(1.0));
     drop(session);
+    assert_eq!(value(&metrics, sessions), Some(0.0));
+}
+
+#[test]
+fn sessions_at_a_backend_that_reloads_take_out_and_put_back_have_counted_all_the_while() {
+    let metrics = with_a_backend();
+    let sessions = r#"portcullis_backend_sessions{backend="10.0.0.10:21",site="ftpa"}"#;
+    let open = || metrics.session_at_backend("ftpa", "10.0.0.10:21");
+    let (ends, stays) = (open(), open());
+    assert_eq!(value(&metrics, sessions), Some(2.0));
+    metrics.only_backends([backend("10.0.0.11:21")].into_iter());
+    assert_eq!(value(&metrics, sessions), None);
+    drop(ends);
+    let comes = open();
+    assert_eq!(value(&metrics, sessions), None);
+    metrics.only_backends([backend("10.0.0.10:21")].into_iter());
+    assert_eq!(value(&metrics, sessions), Some(2.0));
+    metrics.only_backends([backend("10.0.0.10:21")].into_iter());
+    drop((stays, comes));
     assert_eq!(value(&metrics, sessions), Some(0.0));
 }
 

@@ -9,7 +9,7 @@ use testkit::front::Front;
 use testkit::process::send_signal;
 use testkit::proxy::{LogLine, Proxy};
 use testkit::raw::Raw;
-use testkit::script::{Headers, Script, ScriptTls, Step, reply};
+use testkit::script::{Gate, Headers, Script, ScriptTls, Step, reply};
 use testkit::scripted::Backend;
 use testkit::server::{Reuse, Security, Server};
 use testkit::wire::End;
@@ -164,6 +164,40 @@ fn a_backend_that_is_down_gets_no_login_while_another_one_is_up() {
     assert_eq!(checked.proxy().metric(failovers), 0.0);
     let failures = "portcullis_backend_dial_failures_total{site=\"only\",stage=\"greeting\"}";
     assert_eq!(checked.proxy().metric(failures), 0.0);
+}
+
+#[test]
+fn a_login_that_waits_for_a_full_backend_gets_another_one_that_its_checks_bring_up() {
+    let greets = Gate::new();
+    let greeting = [Step::Wait(greets.clone()), reply("220 ready")];
+    let (full, comes_up) = (good(), Backend::start(Script::new().greeting(greeting)));
+    let site = Site::default("only", full.address())
+        .backend("max_sessions", "1")
+        .also(comes_up.address())
+        .set("queue", "30s")
+        .set(
+            "health",
+            &format!("{{level: greeting, {OFTEN}, fall: 1, rise: 1}}"),
+        );
+    let checked = Checked::new().with(&[site], |config| config.timeout("backend_attempt", "500ms"));
+    checked.wait_until(comes_up.address(), "down");
+    let client = || {
+        let mut client = Raw::connect(checked.proxy().explicit());
+        client.expect(220);
+        client
+    };
+    let mut holds = client();
+    holds.login("alice", "secret");
+    let mut waits = client();
+    waits.send("USER bob");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    checked
+        .proxy()
+        .wait_for_metric(queue, |waiting| waiting == 1.0);
+    greets.open();
+    waits.expect(331);
+    client().command("USER carol", 331);
+    holds.command("NOOP", 200);
 }
 
 #[test]

@@ -239,6 +239,59 @@ fn a_reload_that_allows_more_sessions_lets_those_in_that_wait() {
 }
 
 #[test]
+fn a_login_that_waits_by_an_earlier_configuration_holds_up_nobody_who_has_another_backend() {
+    let [full, added] = backends::<2>();
+    let site = Site::default("only", full.address())
+        .backend("max_sessions", "1")
+        .set("queue", "30s");
+    let pool = Pool::start(site);
+    let mut holds = pool.login("alice");
+    let mut waits = pool.client();
+    waits.send("USER bob");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    pool.proxy.wait_for_metric(queue, |value| value == 1.0);
+    let yaml = pool.proxy.config().to_yaml();
+    let also = format!("      - address: \"{}\"\n    queue:", added.address());
+    pool.proxy.reload(&yaml.replace("    queue:", &also));
+    let _new = pool.login("carol");
+    assert_eq!(added.connections(), 1);
+    holds.command("QUIT", 221);
+    waits.expect(331);
+    assert_eq!(connections(&[full, added]), [2, 1]);
+}
+
+#[test]
+fn logins_that_wait_by_different_configurations_are_let_in_in_the_order_in_which_they_came() {
+    let [backend] = backends::<1>();
+    let site = Site::default("only", backend.address())
+        .backend("max_sessions", "1")
+        .set("queue", "30s");
+    let pool = Pool::start(site);
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    let mut holds = pool.login("alice");
+    // Of the first configuration, and comes last.
+    let mut last = pool.client();
+    let mut waiting = Vec::new();
+    for (number, user) in (1..).zip(["bob", "carol"]) {
+        let mut client = pool.client();
+        client.send(&format!("USER {user}"));
+        let all_wait = |value| value == f64::from(number);
+        pool.proxy.wait_for_metric(queue, all_wait);
+        waiting.push(client);
+        pool.proxy.reload(&pool.proxy.config().to_yaml());
+    }
+    last.send("USER dave");
+    pool.proxy.wait_for_metric(queue, |value| value == 3.0);
+    waiting.push(last);
+    for mut next in waiting {
+        holds.command("QUIT", 221);
+        next.expect(331);
+        holds = next;
+    }
+    assert_eq!(backend.users(), ["alice", "bob", "carol", "dave"]);
+}
+
+#[test]
 fn nobody_new_comes_to_a_drained_backend_and_its_sessions_stay() {
     let all = backends::<2>();
     let site = Site::default("only", all[0].address())

@@ -30,11 +30,16 @@ struct Operated {
 
 impl Operated {
     fn new(script: Script) -> Self {
+        Self::before(script, |site| site)
+    }
+
+    /// With more about the site.
+    fn before(script: Script, site: impl FnOnce(Site) -> Site) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let socket = directory.path().join("admin.sock");
         let path = socket.display().to_string();
         Self {
-            stage: Stage::with(script, |config| config.endpoint("socket", &path)),
+            stage: Stage::before(script, site, |config| config.endpoint("socket", &path)),
             socket,
             _directory: directory,
         }
@@ -82,6 +87,21 @@ impl Operated {
         client.send("USER alice");
         client.reply().code
     }
+}
+
+/// With a backend that has room for one session, a client that has it, and one that waits for it.
+fn with_a_login_that_waits() -> (Operated, Raw, Raw) {
+    let one_place = |site: Site| site.backend("max_sessions", "1").set("queue", "30s");
+    let operated = Operated::before(Script::new(), one_place);
+    let holds = operated.stage.clear_session();
+    let mut waits = operated.stage.clear();
+    waits.send("USER bob");
+    let queue = "portcullis_backend_queue{site=\"only\"}";
+    operated
+        .stage
+        .proxy
+        .wait_for_metric(queue, |waiting| waiting == 1.0);
+    (operated, holds, waits)
 }
 
 fn idle(list: &[Value]) -> Option<Value> {
@@ -282,6 +302,27 @@ fn what_is_logged_is_changed_while_the_process_runs() {
     let shown = |line: &LogLine| line.text.contains("NOOP");
     operated.stage.proxy.wait_for_log(shown);
     operated.say(&["log", "dialogue", "off"]);
+}
+
+#[test]
+fn a_login_that_waits_for_a_place_is_refused_when_its_site_is_taken_out_of_service() {
+    let (operated, mut holds, mut waits) = with_a_login_that_waits();
+    operated.say(&["maintenance", "only", "on"]);
+    waits.expect(421);
+    let is_refusal = |line: &LogLine| line.field("ending").as_deref() == Some("maintenance");
+    operated.stage.proxy.wait_for_log(is_refusal);
+    holds.command("NOOP", 200);
+    assert_eq!(operated.stage.backend.connections(), 1);
+}
+
+#[test]
+fn a_login_that_waits_for_a_place_is_refused_when_the_only_backend_is_drained() {
+    let (operated, mut holds, mut waits) = with_a_login_that_waits();
+    let backend = operated.stage.backend.address().to_string();
+    operated.say(&["drain", "only", &backend]);
+    waits.expect(421);
+    holds.command("NOOP", 200);
+    assert_eq!(operated.stage.backend.connections(), 1);
 }
 
 #[test]
