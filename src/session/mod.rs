@@ -162,7 +162,7 @@ pub async fn serve(
         backend_listener: None,
         data: DataSide::None,
         prepared_for: Protection::Clear,
-        lingering: Lingering::default(),
+        lingering: Lingering::new(drain.clone(), Arc::clone(&shared.deliveries)),
         bandwidth: None,
         machine,
         pending_events: VecDeque::new(),
