@@ -114,7 +114,12 @@ impl IncomingConnection {
             Err(refused) => return self.refuse(peer, refused),
         };
         tokio::spawn(async move {
-            match proxy_header::read(&mut self.stream, &trusted).await {
+            let header = tokio::select! {
+                header = proxy_header::read(&mut self.stream, &trusted) => header,
+                // Nobody is there yet who could be told.
+                Ok(_) = self.drain.wait_for(|drain| *drain != Drain::No) => return,
+            };
+            match header {
                 Ok(addresses) => {
                     let limits = &self.snapshot.runtime.settings.limits;
                     match reservation.admit(addresses.client.ip(), limits, Instant::now()) {

@@ -32,7 +32,8 @@ impl App {
         // Once this has returned, no session can start that would miss the drain.
         self.sockets.listeners.close().await;
         self.drain.send_replace(Drain::Begun);
-        // Each session holds a receiver, so the channel is closed when the last one has ended.
+        // Each session holds a receiver, and so does each download that its client has not got in full, so the channel is closed
+        // when the last one has ended.
         let cut_short = tokio::select! {
             ended = timeout(time_limit, self.drain.closed()) => ended.err().map(|_| "drain timeout reached"),
             () = shutdown_requested(&mut self.commands, refuse) => Some("shutdown requested again"),
@@ -41,6 +42,7 @@ impl App {
         if let Some(why) = cut_short {
             tracing::warn!(
                 sessions = self.shared.limiter.open(),
+                undelivered = self.shared.deliveries.waiting(),
                 "{why}, terminating the remaining sessions"
             );
             self.drain.send_replace(Drain::Over);
@@ -85,6 +87,7 @@ async fn log_progress(shared: &Shared, time_limit: Duration) -> Infallible {
         tracing::info!(
             sessions = shared.limiter.open(),
             transfers = shared.metrics.transfers_running(),
+            undelivered = shared.deliveries.waiting(),
             left = rounded(&time_limit.saturating_sub(began.elapsed())),
             "still draining"
         );

@@ -25,6 +25,7 @@ mod warnings;
 mod watcher;
 mod watchers;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -36,7 +37,7 @@ use crate::admin::{Readiness, Started};
 use crate::backend::Registry;
 use crate::backend::monitor::Monitors;
 use crate::base::text::escape_path;
-use crate::command::Command;
+use crate::command::{Command, shutdown_requested};
 use crate::config;
 use crate::net::listen::Opener;
 use crate::observe::log::LogFilter;
@@ -100,7 +101,8 @@ pub struct App {
 }
 
 impl App {
-    /// Opens all that the configuration names and begins to accept; what a service manager holds already is taken from it.
+    /// Opens all that the configuration names and begins to accept; what a service manager holds already is taken from it. Breaks
+    /// off if the process is to end meanwhile: name servers and network file systems may take their time.
     ///
     /// # Errors
     /// If anything is wrong or can't be opened; nothing is left open then.
@@ -109,12 +111,12 @@ impl App {
         metrics: Arc<Metrics>,
         log: LogFilter,
         inherited: InheritedSockets,
-    ) -> Result<Self, StartError> {
+    ) -> Result<ControlFlow<(), Self>, StartError> {
         let started = Started::now();
         // First of all: a signal that arrives before its handler is installed ends the process.
         let signals = Signals::new()?;
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
-        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (command_sender, mut commands) = mpsc::channel(COMMAND_QUEUE);
         let logs = Arc::clone(&shared.transfer_logs);
         tokio::spawn(signals.send_to(command_sender.clone(), logs));
         tracing::info!(
@@ -138,7 +140,15 @@ impl App {
             certificates: None,
             backend_client_certificates: BackendClientCertificates::default(),
         };
-        let prepared = prepare(config.clone(), known, former, &shared, &mut sockets).await?;
+        let mut reloads_asked_for = Vec::new();
+        let prepared = tokio::select! {
+            prepared = prepare(config.clone(), known, former, &shared, &mut sockets) => prepared?,
+            () = shutdown_requested(&mut commands, |answer| reloads_asked_for.push(answer)) => {
+                tracing::info!("shutdown requested during the start");
+                tracing::info!("stopped");
+                return Ok(ControlFlow::Break(()));
+            }
+        };
 
         let reloads = Arc::new(ReloadLog::new(metrics));
         let permission_notes = prepared.permission_notes();
@@ -183,7 +193,11 @@ impl App {
         app.readiness.send_replace(Readiness::Ready);
         started.log();
         app.supervision.ready(app.status_sources());
-        Ok(app)
+        for answer in reloads_asked_for {
+            // There is room: the one source of them, SIGHUP, waits for the answer.
+            let _ = app.command_sender.try_send(Command::Reload(answer));
+        }
+        Ok(ControlFlow::Continue(app))
     }
 
     /// Serves until SIGTERM or SIGINT, and then until the last session has ended or `timeouts.drain` is over.

@@ -1,5 +1,6 @@
 //! `portcullis run`.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -67,8 +68,11 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Err(error) => return fail(PROBLEM, &format!("the runtime can't be started: {error}")),
     };
     let ended = runtime.block_on(async {
-        let app = App::start(source.into(), metrics, filter, inherited).await?;
-        app.run().await;
+        if let ControlFlow::Continue(app) =
+            App::start(source.into(), metrics, filter, inherited).await?
+        {
+            app.run().await;
+        }
         Ok::<(), StartError>(())
     });
     // A name lookup that is still running has no task left waiting for its result.

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod control;
 pub mod data;
 pub mod deadline;
+pub mod delivery;
 pub mod dns;
 #[cfg(test)]
 pub mod fixtures;

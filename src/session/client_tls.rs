@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::events::{EventSink, SessionEvent};
 use super::info::SessionInfo;
-use super::interrupt::cut;
+use super::interrupt::{Patience, cut};
 use super::machine::{Ending, Event};
 use super::{Session, client_handshake};
 use crate::config::HostName;
@@ -104,7 +104,7 @@ impl Session {
             sent = plain.send(&accepted) => if sent.is_err() {
                 return Some(Ending::ClientGone);
             },
-            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
+            cut = cut(&mut self.registration, &self.drain, Patience::ForClient) => return Some(cut.ending()),
         }
         // Nothing has been read since: the next bytes have to be a ClientHello.
         let Ok(socket) = plain.into_clear_socket() else {
@@ -125,7 +125,7 @@ impl Session {
         let clients = &self.snapshot.clients;
         let secured = tokio::select! {
             secured = handshake(socket, &self.tls, clients, time_limit, &self.info, &self.events) => secured,
-            cut = cut(&mut self.registration, &self.drain) => return Some(cut.ending()),
+            cut = cut(&mut self.registration, &self.drain, Patience::ForClient) => return Some(cut.ending()),
         };
         let Some(secured) = secured else {
             return Some(Ending::Handshake);

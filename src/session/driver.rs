@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::data_side::{DataReport, DataSide};
 use super::events::SessionEvent;
 use super::info::SessionState;
-use super::interrupt::cut;
+use super::interrupt::{Patience, cut};
 use super::machine::{Action, BadLine, Deadline, Ending, Event};
 use super::transfer::Order;
 use super::{Drain, Session};
@@ -146,6 +146,7 @@ impl Session {
 
     async fn reply(&mut self, bytes: &[u8]) {
         self.show_reply(bytes);
+        let patience = self.patience();
         let Some(client) = &mut self.client else {
             return;
         };
@@ -156,13 +157,14 @@ impl Session {
                 Err(_) => self.report_client_loss(),
             },
             // The client may not read what it is sent, and the session can wait for nothing else meanwhile.
-            cut = cut(&mut self.registration, &self.drain) => Some(cut.event()),
+            cut = cut(&mut self.registration, &self.drain, patience) => Some(cut.event()),
         };
         self.pending_events.extend(event);
     }
 
     pub(super) async fn send(&mut self, line: &[u8]) {
         self.show_sent(line);
+        let patience = self.patience();
         let Some(backend) = &mut self.backend else {
             return;
         };
@@ -175,11 +177,21 @@ impl Session {
                     Event::BackendGone
                 }
             },
-            cut = cut(&mut self.registration, &self.drain) => cut.event(),
+            cut = cut(&mut self.registration, &self.drain, patience) => cut.event(),
         };
         // It may have a part of the line.
         self.backend = None;
         self.pending_events.push_back(event);
+    }
+
+    /// How long a peer that doesn't read is waited for once the process is to end. What it has not taken of a line is lost then,
+    /// so that the session has to end with that.
+    fn patience(&self) -> Patience {
+        if self.machine.ends_with_drain() {
+            Patience::ForClient
+        } else {
+            Patience::ForTransfer
+        }
     }
 
     /// The backend sends next, and a server that leaves Nagle's algorithm on delays the 226 of a small file until its

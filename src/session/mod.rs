@@ -55,7 +55,7 @@ pub use dialogue::ShownDialogue;
 use driver::{ClientEnd, DeadlineCheck};
 use events::{EventSink, SessionEvent, Transfers};
 use info::SessionInfo;
-use interrupt::cut;
+use interrupt::{Patience, cut};
 use login_guard::RunningAttempt;
 use machine::{Clock, Ending, Event, Machine, Protection, SessionConfig, SharedConfig};
 use registry::Registration;
@@ -138,7 +138,7 @@ pub async fn serve(
             let handshake = handshake(accepted.stream, &tls, clients, time_limit, &info, &events);
             let secured = tokio::select! {
                 secured = handshake => secured,
-                cut = cut(&mut registration, &drain) => return ended_early(cut.ending()),
+                cut = cut(&mut registration, &drain, Patience::ForClient) => return ended_early(cut.ending()),
             };
             match secured {
                 Some(SecuredClient {
@@ -162,7 +162,7 @@ pub async fn serve(
         backend_listener: None,
         data: DataSide::None,
         prepared_for: Protection::Clear,
-        lingering: Lingering::default(),
+        lingering: Lingering::new(drain.clone(), Arc::clone(&shared.deliveries)),
         bandwidth: None,
         machine,
         pending_events: VecDeque::new(),

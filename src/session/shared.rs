@@ -10,6 +10,7 @@ use crate::base::secret::Secret;
 use crate::ftp::command::Command;
 use crate::guard::Guard;
 use crate::limit::Limiter;
+use crate::net::delivery::Deliveries;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 use crate::observe::transfer_log::TransferLogs;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub tls_sessions: Arc<SessionStore>,
     /// Where the names of backends lead.
     pub resolver: Arc<Resolver>,
+    /// What the drain waits for behind the sessions.
+    pub deliveries: Arc<Deliveries>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
     /// Where each transfer has its line.
@@ -50,6 +53,7 @@ impl Shared {
             attempt_finished: Notify::new(),
             tls_sessions: Arc::new(SessionStore::new()),
             resolver: Arc::default(),
+            deliveries: Arc::default(),
             sessions: Arc::default(),
             transfer_logs: Arc::default(),
             dialogue: ShownDialogue::default(),

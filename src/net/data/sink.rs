@@ -11,6 +11,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::net::delivery::Ends;
 use crate::net::stream::Stream;
 
 /// A data connection that the bytes go to.
@@ -44,6 +45,11 @@ impl Sink {
     /// Whether TLS is on.
     pub fn is_tls(&self) -> bool {
         self.0.is_tls()
+    }
+
+    /// Which connection it is; none if that is over.
+    pub fn ends(&self) -> Option<Ends> {
+        Ends::of(self.0.socket())
     }
 
     /// How the TLS session came about.

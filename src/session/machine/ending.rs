@@ -89,6 +89,17 @@ impl State {
         state
     }
 
+    /// The process is to end: a transfer may finish, and a command may be answered.
+    pub(super) fn on_drain(self, cx: &mut Context) -> Self {
+        cx.draining = true;
+        self
+    }
+
+    /// Whether nothing runs that a drain would wait for: no login is begun any more, and a data port leads to a transfer.
+    pub(super) fn ends_with_drain(&self, cx: &Context) -> bool {
+        matches!(self.stage(), Stage::Login | Stage::DataPort) || self.is_ready(cx)
+    }
+
     /// The process ends, whatever runs.
     pub(super) fn on_drain_over(self, cx: &mut Context) -> Self {
         self.abort_transfer(AbortedBy::Drain, cx);

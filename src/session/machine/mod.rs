@@ -180,6 +180,11 @@ impl Machine {
         matches!(self.state, State::Closed)
     }
 
+    /// Whether [`Event::Drain`] would end the session now, if it isn't over.
+    pub fn ends_with_drain(&self) -> bool {
+        self.state.ends_with_drain(&self.cx)
+    }
+
     /// Whether the client's next command may be delivered.
     pub fn wants_command(&self) -> bool {
         match &self.state {

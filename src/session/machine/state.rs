@@ -90,10 +90,7 @@ impl State {
             (Event::BackendGone, state) => state.on_backend_gone(cx),
             (Event::Expired, Self::Transfer(transfer)) => transfer.on_expired(cx),
             (Event::Expired, state) => state.on_expired(cx),
-            (Event::Drain, state) => {
-                cx.draining = true;
-                state
-            }
+            (Event::Drain, state) => state.on_drain(cx),
             (Event::DrainOver, state) => state.on_drain_over(cx),
             (Event::Terminate, state) => state.on_terminate(cx),
             (
@@ -207,6 +204,7 @@ impl State {
             }
             (Wait::UserReply(_), Self::Login(login)) => login.dial_next(NoUserReply::Silent, cx),
             (Wait::Command, _) => cx.close_with_reply(answer::IDLE_TIMEOUT, Ending::Idle),
+            (Wait::ReplyWhileDraining, state) => state.on_drain_over(cx),
             (Wait::Reply, state) => state
                 .avoid_last_method(cx)
                 .fail_backend(ProtocolError::ReplyTimeout, cx),
@@ -239,6 +237,11 @@ impl State {
             },
             Self::Dialling(_) | Self::Closed => Wait::Login,
             Self::Ready(_) => Wait::Command,
+            Self::Forwarding(_) | Self::Feat(_) | Self::Discarding(_) | Self::Fenced(_)
+                if cx.draining =>
+            {
+                Wait::ReplyWhileDraining
+            }
             Self::Forwarding(_)
             | Self::Feat(_)
             | Self::BackendPort(_)
@@ -308,8 +311,11 @@ impl State {
 
     /// Takes up what has waited for the end of what was under way.
     pub fn settle(mut self, cx: &mut Context) -> Self {
+        if matches!(self, Self::Closed) {
+            return self;
+        }
         // Before the queue, which may hold the next transfer.
-        if cx.draining && self.is_ready(cx) {
+        if cx.draining && self.ends_with_drain(cx) {
             return cx.close_with_reply(answer::SHUTTING_DOWN, Ending::Drain);
         }
         while self.is_ready(cx)

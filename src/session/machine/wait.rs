@@ -19,6 +19,9 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a backend may take to answer ABOR.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the backend may take to answer a command other than a transfer's once the process is to end.
+const DRAIN_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the session waits for, which decides how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -30,6 +33,8 @@ pub enum Wait {
     Command,
     /// The backend's reply to a command.
     Reply,
+    /// The same once the process is to end.
+    ReplyWhileDraining,
     /// The backend's reply after the data connections are done.
     FinalReply,
     /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
@@ -79,6 +84,9 @@ impl Wait {
             Self::UserReply(time) => Deadline::After(time),
             Self::Command => Deadline::After(timeouts.idle),
             Self::Reply => Deadline::After(timeouts.backend_reply),
+            Self::ReplyWhileDraining => {
+                Deadline::After(timeouts.backend_reply.min(DRAIN_REPLY_TIMEOUT))
+            }
             Self::FinalReply => Deadline::After(timeouts.final_reply),
             Self::UploadGrace => Deadline::AfterInput(UPLOAD_GRACE),
             Self::PendingInput => Deadline::OnceInputIsDelivered(UPLOAD_GRACE),

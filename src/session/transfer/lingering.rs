@@ -2,13 +2,22 @@
 //!
 //! They may outlast the session. A peer that never ends its side occupies a descriptor and a task for a while, and a
 //! session could have thousands of those: so their number is bounded, and the oldest are closed first.
+//!
+//! What a 2xx has promised may still be with the kernel when the session is over. A process that is to end waits for it, since
+//! the network may go with the process.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::net::data::sink::Sink;
+use crate::net::delivery::Deliveries;
+use crate::session::Drain;
 
 /// How long the peer may take to end its side after we ended ours.
 const LINGER: Duration = Duration::from_secs(5);
@@ -17,32 +26,87 @@ const LINGER: Duration = Duration::from_secs(5);
 const MAX_LINGERING: usize = 4;
 
 /// Those of one session.
-#[derive(Debug, Clone, Default)]
-pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
+#[derive(Debug, Clone)]
+pub struct Lingering {
+    connections: Arc<Mutex<VecDeque<AbortHandle>>>,
+    drain: watch::Receiver<Drain>,
+    deliveries: Arc<Deliveries>,
+}
 
 impl Lingering {
-    /// Keeps a connection, for a while, until `closed`, its peer has ended its side. Closed with bytes unread, the connection
-    /// would be reset, and the peer might lose data that it has not read.
+    /// None yet; each keeps a receiver of `drain`, for whose end the process waits, until all is delivered.
+    pub fn new(drain: watch::Receiver<Drain>, deliveries: Arc<Deliveries>) -> Self {
+        Self {
+            connections: Arc::default(),
+            drain,
+            deliveries,
+        }
+    }
+
+    /// Keeps the connection of a sink that has been ended, until its peer has ended its side, and for a while at most. Closed with
+    /// bytes unread, the connection would be reset, and the peer might lose data that it has not read.
+    pub fn add_sink(&self, sink: Sink) {
+        let (drain, deliveries) = (self.drain.clone(), Arc::clone(&self.deliveries));
+        self.keep(linger(sink, drain, deliveries));
+    }
+
+    /// The same of another connection, until `closed`.
     pub fn add(&self, closed: impl Future + Send + 'static) {
-        let reading = tokio::spawn(async move {
+        self.keep(async move {
             let _ = timeout(LINGER, closed).await;
         });
+    }
+
+    fn keep(&self, lingering: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(lingering);
         // Nothing panics while it is held.
-        let mut lingering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lingering.retain(|one| !one.is_finished());
-        while lingering.len() >= MAX_LINGERING
-            && let Some(oldest) = lingering.pop_front()
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|one| !one.is_finished());
+        while connections.len() >= MAX_LINGERING
+            && let Some(oldest) = connections.pop_front()
         {
             oldest.abort();
         }
-        lingering.push_back(reading.abort_handle());
+        connections.push_back(task.abort_handle());
+    }
+}
+
+/// Reads from the peer until it has ended its side, for a while at most; in a drain, until it has acknowledged everything, or the
+/// drain is over.
+async fn linger(mut sink: Sink, mut drain: watch::Receiver<Drain>, deliveries: Arc<Deliveries>) {
+    let until = Instant::now() + LINGER;
+    let connection = sink.ends();
+    let mut closed = pin!(sink.drain());
+    let has_ended = tokio::select! {
+        biased;
+        closed = &mut closed => match closed {
+            Ok(()) => true,
+            Err(_) => return,
+        },
+        Ok(_) = drain.wait_for(|drain| *drain != Drain::No) => false,
+        () = sleep_until(until) => return,
+    };
+    let is_draining = *drain.borrow() != Drain::No;
+    if is_draining && let Some(connection) = connection {
+        tokio::select! {
+            () = deliveries.delivered(connection) => {}
+            Err(_) = &mut closed, if !has_ended => return,
+            Ok(_) = drain.wait_for(|drain| *drain == Drain::Over) => return,
+        }
+    }
+    // The process need not wait for the rest.
+    drop(drain);
+    if !has_ended {
+        let _ = timeout_at(until, closed).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::data::sink::Sink;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -50,20 +114,20 @@ mod tests {
     async fn a_session_has_a_few_at_most_and_the_oldest_go_first() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let lingering = Lingering::default();
+        let (_drain, draining) = watch::channel(Drain::No);
+        let lingering = Lingering::new(draining, Arc::default());
         let mut peers = Vec::new();
         for _ in 0..MAX_LINGERING + 2 {
             peers.push(TcpStream::connect(address).await.unwrap());
             let (socket, _) = listener.accept().await.unwrap();
-            let mut sink = Sink::plain(socket);
-            lingering.add(async move { sink.drain().await });
+            lingering.add_sink(Sink::plain(socket));
         }
         // The first two are closed; the others are read from, until their peers end their sides.
         for peer in &mut peers[..2] {
             assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
         }
         let open = || {
-            let connections = lingering.0.lock().unwrap();
+            let connections = lingering.connections.lock().unwrap();
             connections.iter().filter(|it| !it.is_finished()).count()
         };
         assert_eq!(open(), MAX_LINGERING);

@@ -407,9 +407,7 @@ impl Transfer {
             let closed = async { sink.drain().await.map_err(|error| self.lost(leg, &error)) };
             self.succeed(closed).await;
         } else {
-            self.context
-                .lingering
-                .add(async move { sink.drain().await });
+            self.context.lingering.add_sink(sink);
         }
         self.report_event(DataEvent::Finished).await;
     }

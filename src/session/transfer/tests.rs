@@ -18,6 +18,7 @@ use crate::config::{BackendTls, ExpectedName, TlsMode, TlsVersion, Verify};
 use crate::net::data::relay::StepTimeout;
 use crate::observe::transfer_log::ToldOfContent;
 use crate::passive::{Identity, LeaseRequest, PassiveListeners, PassivePorts};
+use crate::session::Drain;
 use crate::session::machine::{DataEvent, DataFailure};
 use crate::tls::{BackendTlsClient, LoginId};
 
@@ -103,7 +104,7 @@ fn context(
         sent_id: None,
         client: [127, 0, 0, 1].into(),
         close_notify: CloseNotify::Require,
-        lingering: Lingering::default(),
+        lingering: Lingering::new(watch::channel(Drain::No).1, Arc::default()),
         faults: Faults::default(),
         limits: None,
         stats: TransferStats::new(ToldOfContent::Nothing),

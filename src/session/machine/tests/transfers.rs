@@ -417,6 +417,43 @@ fn drain_lets_the_transfer_finish_and_begins_no_other() {
 }
 
 #[test]
+fn drain_waits_for_no_login_and_no_data_port() {
+    let mut password = Session::implicit();
+    password.client("USER alice").dialled(false);
+    password.backend("331 Password").client("PASS secret");
+    let mut port = Session::logged_in();
+    port.client("PASV");
+    let mut again = Session::logged_in();
+    again.client("USER other@b.lab");
+    for mut session in [password, port, again] {
+        session.actions();
+        assert!(session.machine.ends_with_drain());
+        session.event(Event::Drain);
+        assert_eq!(session.ending(), Some(Ending::Drain));
+        assert_eq!(session.codes(), [421]);
+    }
+}
+
+#[test]
+fn drain_waits_for_the_reply_to_a_command_but_not_for_long() {
+    let mut answered = Session::logged_in();
+    answered.client("PWD").event(Event::Drain);
+    assert_eq!(answered.ending(), None);
+    answered.backend("257 /");
+    assert_eq!(answered.codes(), [257, 421]);
+    let mut silent = Session::logged_in();
+    silent.client("PWD");
+    let before = silent.machine.clock();
+    silent.event(Event::Drain);
+    assert_ne!(silent.machine.clock(), before);
+    let limit = Deadline::After(Duration::from_secs(10));
+    assert_eq!(silent.machine.deadline(), limit);
+    silent.event(Event::Expired);
+    assert_eq!(silent.ending(), Some(Ending::Drain));
+    assert_eq!(silent.codes(), [421]);
+}
+
+#[test]
 fn an_operator_ends_a_session_whatever_it_does() {
     for mut session in [
         Session::explicit(),
