@@ -274,6 +274,11 @@ impl Lease {
         self.handle.stranger(self.port)
     }
 
+    /// Whether this machine has nothing left to accept a connection at the port with, so that the client may have connected.
+    pub fn is_starved(&self) -> bool {
+        self.handle.is_starved(self.port)
+    }
+
     /// Whether only a connection that resumes the session may be taken.
     pub fn is_named(&self) -> bool {
         self.is_named
