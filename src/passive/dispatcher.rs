@@ -436,9 +436,10 @@ impl LeaseHandle {
         self.dispatcher.apply(&mut state, self.client, &effects);
     }
 
-    /// How many leases of the address hold or wait for a port that no other of them can have.
-    pub fn exclusive_leases(&self) -> usize {
-        self.dispatcher.state().table.exclusive_leases(self.client)
+    /// How many leases of the address hold or wait for one of these ports that no other of them can have.
+    pub fn exclusive_leases(&self, ports: &[SocketAddr]) -> usize {
+        let state = self.dispatcher.state();
+        state.table.exclusive_leases(self.client, ports)
     }
 }
 

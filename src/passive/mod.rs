@@ -198,7 +198,7 @@ impl PassivePorts {
                 open: Arc::clone(&ports.open),
             }),
             Ok(Err(_)) | Err(_) => Err(NoPort {
-                needed: pending.handle.exclusive_leases(),
+                needed: pending.handle.exclusive_leases(&ports.addresses),
                 ports: ports.addresses.len(),
             }),
         }
