@@ -330,7 +330,7 @@ impl LeaseTable {
 
     /// The time of an [`Effect::WakeAt`].
     pub fn wake(&mut self, address: IpAddr, now: Instant) -> Vec<Effect> {
-        self.change(address, now, |client, _| client.wake())
+        self.change(address, now, |client, _| client.wake(now))
     }
 
     /// How many leases of one address hold or wait for one of these ports that no other of them can have at the same time.

@@ -805,3 +805,36 @@ fn a_lease_hears_of_those_alone_that_wait_for_its_port() {
     assert_eq!(bench.table.exclusive_leases(CLIENT, &[port(0)]), 1);
     assert_eq!(bench.table.exclusive_leases(CLIENT, &ports), 2);
 }
+
+#[test]
+fn one_wake_is_asked_for_at_a_time_however_many_come_before_it() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, named(1));
+    bench.end(1, LeaseEnd::Incomplete);
+    let cooled_down = bench.now + DELAY;
+    assert_eq!(bench.request(2, unproven(2)), None);
+    let step = DELAY / 16;
+    let mut asked = Vec::new();
+    for lease in 3..10u64 {
+        let request = LeaseRequest {
+            client: CLIENT,
+            account: LoginId::of(Some(SiteId(0)), &lease.to_be_bytes()),
+            identity: named(lease),
+            reuse_delay: step,
+        };
+        let ports = Arc::clone(&bench.ports);
+        bench
+            .table
+            .request(LeaseId(lease), request, &ports, bench.now);
+        asked.extend(bench.end(lease, LeaseEnd::Incomplete));
+        asked.extend(bench.after(step));
+    }
+    let sooner = |effect: &&Effect| matches!(effect, Effect::WakeAt(_, at) if *at < cooled_down);
+    assert_eq!(asked.iter().filter(sooner).count(), 7);
+    assert!(
+        !asked.contains(&Effect::WakeAt(CLIENT, cooled_down)),
+        "that was asked for before"
+    );
+    let left = cooled_down - bench.now;
+    assert!(granted(&bench.after(left), 2).is_some());
+}

@@ -5,7 +5,7 @@ mod connections;
 mod evaluate;
 mod ports;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,8 +27,8 @@ pub(super) struct ClientLeases {
     used: HashMap<SocketAddr, u64>,
     /// The last number in the order of grants, arrivals and ends.
     sequence: u64,
-    /// For when a call of [`ClientLeases::wake`] has been asked for.
-    wakes_at: Option<Instant>,
+    /// For when calls of [`ClientLeases::wake`] have been asked for, and are yet to come.
+    wakes: BTreeSet<Instant>,
     /// Since when the client has had nothing here, if it hasn't: its key among those.
     pub quiet_since: Option<u64>,
 }
@@ -194,8 +194,8 @@ impl ClientLeases {
         }
     }
 
-    pub fn wake(&mut self) {
-        self.wakes_at = None;
+    pub fn wake(&mut self, now: Instant) {
+        self.wakes.retain(|at| *at > now);
     }
 
     fn at(&self, port: SocketAddr) -> impl Iterator<Item = &GrantedLease> {

@@ -181,8 +181,9 @@ impl ClientLeases {
         let Some(until) = to_come.min() else {
             return;
         };
-        if self.wakes_at.is_none_or(|wakes_at| until < wakes_at) {
-            self.wakes_at = Some(until);
+        // One that comes before asks for the next one.
+        if self.wakes.first().is_none_or(|next| until < *next) {
+            self.wakes.insert(until);
             effects.push(Effect::WakeAt(client, until));
         }
     }
