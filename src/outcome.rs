@@ -247,6 +247,8 @@ label! {
         FailedClient = "failed_client",
         /// The backend's data connection failed or broke off, or its last reply was 4xx or 5xx.
         FailedBackend = "failed_backend",
+        /// Portcullis failed, or had no file descriptor, port or memory left.
+        FailedProxy = "failed_proxy",
         /// The backend refused the command before any byte.
         Refused = "refused",
         /// The client sent ABOR, or the process ended.

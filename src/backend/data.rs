@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 use super::control::BackendConnection;
 use crate::base::task::Task;
@@ -148,9 +147,7 @@ impl PendingConnection {
                 header,
             } => Self::Connecting {
                 target: DialTarget { to, announced },
-                connection: Task::spawn(async move {
-                    timeout(time_limit, connect::data_to_backend(to, header)).await?
-                }),
+                connection: Task::spawn(connect::data_to_backend(to, header, time_limit)),
             },
             DataEndpoint::Active { listener, from } => Self::Listening { listener, from },
         }
@@ -189,15 +186,13 @@ impl ReadyConnection {
     /// The connection, once the command has been sent, unless it `timed_out`.
     ///
     /// # Errors
-    /// If the backend does not connect, or those of `accept(2)`.
+    /// If the backend has not connected by then: that of `accept(2)` if this machine could not accept the connection.
     pub async fn connection(self, timed_out: impl Future<Output = ()>) -> io::Result<TcpStream> {
         match self {
             Self::Connected(socket) => Ok(socket),
-            Self::Listening { listener, from } => tokio::select! {
-                biased;
-                accepted = connect::data_from_backend(&listener, from) => accepted,
-                () = timed_out => Err(io::ErrorKind::TimedOut.into()),
-            },
+            Self::Listening { listener, from } => {
+                connect::data_from_backend(&listener, from, timed_out).await
+            }
         }
     }
 }

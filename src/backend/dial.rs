@@ -24,7 +24,7 @@ use crate::ftp::server::BackendProtection;
 use crate::net::connect;
 use crate::net::deadline::timeout;
 use crate::net::proxy_header::{Origin, write};
-use crate::net::resolve::Resolver;
+use crate::net::resolve::{Resolver, Urgency};
 use crate::net::stream::Stream;
 use crate::outcome::DialStage;
 use crate::tls::{self, BackendSessionTls, HandshakeFault};
@@ -222,7 +222,11 @@ async fn connect_to(
     let known = &backend.server.addresses;
     let addresses = if known.is_empty() {
         // A name server that doesn't answer is another fault than a backend that doesn't.
-        timeout(connecting, resolver.resolve(host, *port))
+        let urgency = match origin {
+            Origin::Client(_) => Urgency::Awaited,
+            Origin::Proxy => Urgency::Background,
+        };
+        timeout(connecting, resolver.resolve(host, *port, urgency))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(DialError::Dns)?

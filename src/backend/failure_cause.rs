@@ -5,6 +5,7 @@ use std::io;
 use super::check::CheckError;
 use super::control::ReplyError;
 use super::dial::DialError;
+use crate::base::shortage::is_shortage;
 use crate::ftp::reply::{Class, Reply};
 
 /// What has failed.
@@ -78,16 +79,7 @@ fn of_reply(reason: &ReplyError) -> FailureCause {
 
 /// Of a connection that was not made: whether this machine has nothing left to connect with.
 fn of_io(error: &io::Error) -> FailureCause {
-    use rustix::io::Errno;
-    let local = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-    ];
-    let raw = error.raw_os_error();
-    match raw.is_some_and(|raw| local.iter().any(|errno| errno.raw_os_error() == raw)) {
+    match is_shortage(error) {
         true => FailureCause::Local,
         false => FailureCause::Backend,
     }

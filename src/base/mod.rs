@@ -12,6 +12,7 @@ pub mod file_watch;
 pub mod ids;
 pub mod replace;
 pub mod secret;
+pub mod shortage;
 pub mod task;
 pub mod text;
 pub mod wakeup;

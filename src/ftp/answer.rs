@@ -188,7 +188,7 @@ answers! {
     ACTIVE_REFUSED = "502 Active mode is switched off, use EPSV or PASV.";
     /// PORT and EPRT.
     PORT_ACCEPTED = "200 PORT command successful.";
-    /// No passive port became free.
+    /// No passive port became free, or none could be opened for the backend.
     NO_PASSIVE_PORT = "425 No data port is free, try again later.";
     /// The backend opened no data port.
     NO_BACKEND_PORT = "425 The site opened no data port.";
@@ -231,6 +231,8 @@ answers! {
     DATA_TIMEOUT = "426 Data connection idle for too long, transfer aborted.";
     /// The backend sent no final reply.
     NO_FINAL_REPLY = "426 The site did not confirm the transfer.";
+    /// This machine has nothing left for a data connection.
+    SHORTAGE = "451 Out of resources for data connections, transfer incomplete; try again later.";
     /// We have failed ourselves.
     INTERNAL_ERROR = "451 Internal error, transfer incomplete.";
     /// The backend called an upload complete before it was.

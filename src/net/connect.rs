@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::deadline::timeout;
+use super::listen::{Pause, concerns_one_connection};
 use super::options;
+use crate::base::shortage::is_shortage;
 
 /// How long an address is tried before the next one is as well (RFC 8305 §8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -92,13 +94,46 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// uploads a minute would exhaust them; unbound, that many are available for each backend's port.
 ///
 /// # Errors
-/// Those of `connect(2)`, and of `send(2)` if there is a header.
-pub async fn data_to_backend(to: SocketAddr, header: Option<Vec<u8>>) -> io::Result<TcpStream> {
-    let mut stream = data_socket(to)?.connect(to).await?;
-    if let Some(header) = header {
-        stream.write_all(&header).await?;
+/// Those of `connect(2)`, and of `send(2)` if there is a header. Of those for which this machine is to blame, the one that
+/// still prevented a connection at the end of the time.
+pub async fn data_to_backend(
+    to: SocketAddr,
+    header: Option<Vec<u8>>,
+    time_limit: Duration,
+) -> io::Result<TcpStream> {
+    let header = header.as_deref();
+    let connect = || async move {
+        let mut stream = data_socket(to)?.connect(to).await?;
+        if let Some(header) = header {
+            stream.write_all(header).await?;
+        }
+        Ok(stream)
+    };
+    beyond_shortages(time_limit, connect).await
+}
+
+/// Connects; and again, with pauses, for as long as it is this machine that lacks something, which other connections that end
+/// give back.
+async fn beyond_shortages<F>(time_limit: Duration, connect: impl Fn() -> F) -> io::Result<TcpStream>
+where
+    F: Future<Output = io::Result<TcpStream>>,
+{
+    let mut shortage = None;
+    let connecting = async {
+        let mut pause = Pause::default();
+        loop {
+            match connect().await {
+                Err(error) if is_shortage(&error) => shortage = Some(error),
+                done => return done,
+            }
+            pause.wait().await;
+            shortage = None;
+        }
+    };
+    match timeout(time_limit, connecting).await {
+        Ok(done) => done,
+        Err(late) => Err(shortage.unwrap_or_else(|| late.into())),
     }
-    Ok(stream)
 }
 
 /// Listens for a backend's data connection in active mode; the returned address is the one for PORT.
@@ -111,13 +146,42 @@ pub async fn listen_for_backend(at: IpAddr) -> io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-/// Waits for the data connection of the backend at `from`, and resets connections from other addresses.
+/// Waits for the data connection of the backend at `from` until that `timed_out`, and resets connections from other addresses.
+/// Accepting goes on after errors, with pauses, as at listeners for clients.
 ///
 /// # Errors
-/// Those of `accept(2)`.
-pub async fn data_from_backend(listener: &TcpListener, from: IpAddr) -> io::Result<TcpStream> {
+/// If the time is over: that of `accept(2)` which prevented a connection until then.
+pub async fn data_from_backend(
+    listener: &TcpListener,
+    from: IpAddr,
+    timed_out: impl Future<Output = ()>,
+) -> io::Result<TcpStream> {
+    let mut failure = None;
+    tokio::select! {
+        biased;
+        accepted = accept_from(listener, from, &mut failure) => accepted,
+        () = timed_out => Err(failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Accepts the connection from this address; `failure` is what prevents that at the moment.
+async fn accept_from(
+    listener: &TcpListener,
+    from: IpAddr,
+    failure: &mut Option<io::Error>,
+) -> io::Result<TcpStream> {
+    let mut pause = Pause::default();
     loop {
-        let (stream, peer) = listener.accept().await?;
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if concerns_one_connection(&error) => continue,
+            Err(error) => {
+                *failure = Some(error);
+                pause.wait().await;
+                *failure = None;
+                continue;
+            }
+        };
         // Armed before anything else: a stranger is reset by being dropped.
         let armed = options::data(&stream);
         if peer.ip().to_canonical() == from.to_canonical() {
@@ -132,13 +196,21 @@ pub async fn data_from_backend(listener: &TcpListener, from: IpAddr) -> io::Resu
 /// commons-net compare the two. Behind a load balancer that address may be of another family, and is of no use then.
 ///
 /// # Errors
-/// Those of `bind(2)` and `connect(2)`.
-pub async fn data_to_client(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
-    let socket = data_socket(to)?;
-    if from.is_ipv4() == to.is_ipv4() {
-        socket.bind(SocketAddr::new(from, 0))?;
-    }
-    socket.connect(to).await
+/// Those of `bind(2)` and `connect(2)`. Of those for which this machine is to blame, the one that still prevented a connection at
+/// the end of the time.
+pub async fn data_to_client(
+    to: SocketAddr,
+    from: IpAddr,
+    time_limit: Duration,
+) -> io::Result<TcpStream> {
+    let connect = || async move {
+        let socket = data_socket(to)?;
+        if from.is_ipv4() == to.is_ipv4() {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        socket.connect(to).await
+    };
+    beyond_shortages(time_limit, connect).await
 }
 
 fn data_socket(to: SocketAddr) -> io::Result<TcpSocket> {
@@ -185,6 +257,35 @@ mod tests {
             refused.unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_made_as_soon_as_this_machine_has_what_it_lacked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let left = std::sync::atomic::AtomicUsize::new(3);
+        let connect = || async {
+            let count = left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            match count {
+                1 => TcpStream::connect(open).await,
+                _ => Err(rustix::io::Errno::MFILE.into()),
+            }
+        };
+        let stream = beyond_shortages(Duration::from_secs(2), connect).await;
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn what_this_machine_lacks_to_the_end_of_the_time_is_the_error() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 1));
+        // No address of this machine.
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let time_limit = Duration::from_millis(50);
+        let error = data_to_client(to, from, time_limit).await.unwrap_err();
+        assert!(is_shortage(&error), "{error}");
+        let from = IpAddr::from([127, 0, 0, 1]);
+        let error = data_to_client(to, from, time_limit).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]

@@ -17,6 +17,9 @@ const BACKLOG: i32 = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long after a failure an [`Acceptor`] that is still failing has failed again.
+pub const FAILS_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Opens a listener. An IPv6 listener takes IPv6 clients only, so that `0.0.0.0` and `[::]` can be listed side by side
 /// and each client address has one form.
 ///
@@ -134,6 +137,24 @@ impl AcceptFailures {
     }
 }
 
+/// The pauses between attempts that fail for as long as this machine lacks something: each twice as long as the one before.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// The next one.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(MAX_PAUSE);
+    }
+}
+
 /// Accepts from one listener; survives every error.
 ///
 /// With no file descriptor free, accept(2) fails at once for as long as the client waits; without a pause that is a
@@ -141,7 +162,7 @@ impl AcceptFailures {
 #[derive(Debug)]
 pub struct Acceptor {
     listener: TcpListener,
-    pause: Duration,
+    pause: Pause,
     /// Of the task that calls [`Acceptor::accept`], if a watchdog wants to know whether it does.
     liveness: Option<LivenessHandle>,
 }
@@ -151,7 +172,7 @@ impl Acceptor {
     pub fn new(listener: TcpListener) -> Self {
         Self {
             listener,
-            pause: FIRST_PAUSE,
+            pause: Pause::default(),
             liveness: None,
         }
     }
@@ -178,25 +199,26 @@ impl Acceptor {
     }
 }
 
+/// Accepts once; after an error that concerns all connections, it returns that behind a pause.
 async fn accept_one(
     listener: &TcpListener,
-    pause: &mut Duration,
+    pause: &mut Pause,
 ) -> io::Result<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok(accepted) => {
-            *pause = FIRST_PAUSE;
+            *pause = Pause::default();
             Ok(accepted)
         }
         Err(error) if concerns_one_connection(&error) => Err(error),
         Err(error) => {
-            tokio::time::sleep(*pause).await;
-            *pause = (*pause * 2).min(MAX_PAUSE);
+            pause.wait().await;
             Err(error)
         }
     }
 }
 
-fn concerns_one_connection(error: &io::Error) -> bool {
+/// Whether an error of `accept(2)` is that of the connection, and the next one may be accepted at once.
+pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

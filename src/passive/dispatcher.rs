@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::net::listen::FAILS_AGAIN_WITHIN;
 use crate::observe::metrics::Metrics;
 use crate::tls::SessionStore;
 
@@ -34,6 +35,8 @@ struct DispatcherState {
     connections: HashMap<ConnectionId, UnassignedConnection>,
     /// By port, the last connection from an address without a lease there. At most one for each port.
     strangers: HashMap<SocketAddr, Stranger>,
+    /// When this machine last had nothing left to accept a connection at a port with. At most one for each port.
+    shortages: HashMap<SocketAddr, Instant>,
     /// How many leases there have been, and how many connections: the next one's number.
     last_lease: u64,
     last_connection: u64,
@@ -110,6 +113,15 @@ impl Dispatcher {
     /// A port has been opened.
     pub fn open(&self, port: SocketAddr) {
         self.state().table.open(port, Instant::now());
+    }
+
+    /// A connection at a port can't be accepted, and waits until this machine has the means again: for the lease that comes then
+    /// it is a late one.
+    pub fn on_shortage(&self, port: SocketAddr) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.shortages.insert(port, now);
+        state.table.open(port, now + FAILS_AGAIN_WITHIN);
     }
 
     /// Asks for one of `ports`.
@@ -369,6 +381,13 @@ impl LeaseHandle {
         (is_recent && stranger.from != self.client).then_some(stranger.from)
     }
 
+    /// See [`Lease::is_starved`](super::Lease::is_starved).
+    pub fn is_starved(&self, port: SocketAddr) -> bool {
+        let state = self.dispatcher.state();
+        let last = state.shortages.get(&port);
+        last.is_some_and(|last| last.elapsed() < FAILS_AGAIN_WITHIN)
+    }
+
     /// See [`Lease::proven`](super::Lease::proven).
     pub fn proven(&self) {
         let mut state = self.dispatcher.state();
@@ -417,9 +436,10 @@ impl LeaseHandle {
         self.dispatcher.apply(&mut state, self.client, &effects);
     }
 
-    /// How many leases of the address hold or wait for a port that no other of them can have.
-    pub fn exclusive_leases(&self) -> usize {
-        self.dispatcher.state().table.exclusive_leases(self.client)
+    /// How many leases of the address hold or wait for one of these ports that no other of them can have.
+    pub fn exclusive_leases(&self, ports: &[SocketAddr]) -> usize {
+        let state = self.dispatcher.state();
+        state.table.exclusive_leases(self.client, ports)
     }
 }
 

@@ -198,7 +198,7 @@ impl PassivePorts {
                 open: Arc::clone(&ports.open),
             }),
             Ok(Err(_)) | Err(_) => Err(NoPort {
-                needed: pending.handle.exclusive_leases(),
+                needed: pending.handle.exclusive_leases(&ports.addresses),
                 ports: ports.addresses.len(),
             }),
         }
@@ -272,6 +272,11 @@ impl Lease {
     /// The last address without a lease there that has connected to the port since it was leased.
     pub fn stranger(&self) -> Option<IpAddr> {
         self.handle.stranger(self.port)
+    }
+
+    /// Whether this machine has nothing left to accept a connection at the port with, so that the client may have connected.
+    pub fn is_starved(&self) -> bool {
+        self.handle.is_starved(self.port)
     }
 
     /// Whether only a connection that resumes the session may be taken.

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::balancers::{Balancers, HeaderRule};
 use super::dispatcher::Dispatcher;
+use crate::base::shortage::is_shortage;
 use crate::net::listen::{AcceptFailures, Acceptor};
 use crate::net::options;
 use crate::net::proxy_header;
@@ -24,6 +25,9 @@ pub(super) async fn receive(
             Ok(accepted) => accepted,
             Err(error) => {
                 dispatcher.metrics.accept_error();
+                if is_shortage(&error) {
+                    dispatcher.on_shortage(port);
+                }
                 if failures.is_first() {
                     tracing::warn!(%port, %error, "accepting a data connection failed");
                 }

@@ -122,6 +122,19 @@ async fn a_second_connection_makes_the_first_one_doubtful() {
 }
 
 #[tokio::test]
+async fn a_port_cools_down_where_a_connection_waits_until_it_can_be_accepted() {
+    let (_listeners, ports) = one_port().await;
+    let mut lease = lease(&ports, LOCAL).await;
+    let _client = connect_from("127.0.0.1", lease.port()).await;
+    arrival(&mut lease).await;
+    assert!(!lease.is_starved());
+    ports.dispatcher.on_shortage(ports.addresses()[0]);
+    assert!(lease.is_starved());
+    lease.hold().complete();
+    assert!(no_lease(&ports, LOCAL).await);
+}
+
+#[tokio::test]
 async fn a_dropped_lease_frees_its_port_and_one_given_up_in_the_queue_leaves_nothing() {
     let (_listeners, ports) = one_port().await;
     let held = lease(&ports, LOCAL).await;

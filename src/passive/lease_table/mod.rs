@@ -211,7 +211,8 @@ pub struct LeaseTable {
 }
 
 impl LeaseTable {
-    /// A port has been opened: for every address it cools down as after a lease that ended without its connection.
+    /// A port has been opened, or will accept what has come meanwhile: for every address it cools down as after a lease that ended
+    /// without its connection.
     pub fn open(&mut self, port: SocketAddr, now: Instant) {
         self.opened.insert(port, now);
     }
@@ -329,14 +330,14 @@ impl LeaseTable {
 
     /// The time of an [`Effect::WakeAt`].
     pub fn wake(&mut self, address: IpAddr, now: Instant) -> Vec<Effect> {
-        self.change(address, now, |client, _| client.wake())
+        self.change(address, now, |client, _| client.wake(now))
     }
 
-    /// How many leases of one address hold or wait for a port that no other of them can have at the same time.
-    pub fn exclusive_leases(&self, address: IpAddr) -> usize {
+    /// How many leases of one address hold or wait for one of these ports that no other of them can have at the same time.
+    pub fn exclusive_leases(&self, address: IpAddr, ports: &[SocketAddr]) -> usize {
         self.clients
             .get(&address)
-            .map_or(0, ClientLeases::exclusive_leases)
+            .map_or(0, |client| client.exclusive_leases(ports))
     }
 
     /// How many leases of all clients have a port and no connection.

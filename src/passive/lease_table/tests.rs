@@ -712,3 +712,129 @@ fn named_leases_whose_connections_come_never_wait_for_those_that_name_nothing() 
         bench.after(DELAY);
     }
 }
+
+#[test]
+fn a_lease_gets_a_port_at_once_that_none_before_it_waits_for() {
+    let mut bench = Bench::with_ports(1);
+    assert!(bench.request(1, Identity::Address).is_some());
+    assert_eq!(bench.request(2, Identity::Address), None);
+    bench.after(DELAY * 2);
+    bench.ports = [port(1)].into();
+    for identity in [Identity::Address, named(3)] {
+        assert_eq!(bench.request(3, identity), Some(bench.ports[0]));
+        bench.proven(3);
+        bench.end(3, LeaseEnd::Refused);
+        bench.ports = [port(2)].into();
+    }
+}
+
+#[test]
+fn a_lease_does_not_wait_for_one_that_waits_for_some_of_its_ports_and_takes_none_of_those() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    bench.arrives();
+    assert_eq!(bench.request(2, Identity::Address), None);
+    // A reload has added one.
+    bench.ports = [port(0), port(1)].into();
+    assert_eq!(bench.request(3, Identity::Address), Some(port(1)));
+    assert_eq!(bench.request(4, Identity::Address), None);
+    let effects = bench.end(1, LeaseEnd::Complete);
+    assert_eq!(
+        granted(&effects, 2),
+        Some(port(0)),
+        "the first to wait for it"
+    );
+    assert_eq!(granted(&effects, 4), None);
+}
+
+#[test]
+fn an_idle_client_keeps_its_port_from_those_that_have_another_one_or_wait_for_another() {
+    let mut bench = Bench::with_ports(2);
+    bench.ports = [port(1)].into();
+    bench.request(1, Identity::Address);
+    bench.arrives();
+    bench.after(Duration::from_secs(3));
+    bench.ports = [port(0), port(1)].into();
+    let request = LeaseRequest {
+        client: CLIENT,
+        account: LoginId::of(Some(SiteId(0)), b"user"),
+        identity: Identity::Address,
+        reuse_delay: DELAY,
+    };
+    let ports = Arc::clone(&bench.ports);
+    let effects = bench.table.request(LeaseId(2), request, &ports, bench.now);
+    assert_eq!(granted(&effects, 2), Some(port(0)));
+    assert_eq!(ambiguous(&effects), None);
+    bench.ports = [port(0)].into();
+    assert_eq!(bench.request(3, Identity::Address), None);
+    assert_eq!(ambiguous(&bench.after(Duration::from_secs(3))), None);
+}
+
+#[test]
+fn an_idle_client_loses_its_port_to_one_that_waits_behind_another_for_other_ports() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    bench.arrives();
+    bench.table.begin(CLIENT, LeaseId(1));
+    bench.request(2, Identity::Address);
+    bench.ports = [port(1)].into();
+    bench.request(3, Identity::Address);
+    bench.arrives();
+    bench.request(4, Identity::Address);
+    let effects = bench.after(Duration::from_secs(2));
+    assert_eq!(ambiguous(&effects), Some((3, Ambiguity::Withdrawn)));
+    assert_eq!(granted(&bench.after(DELAY), 4), Some(port(1)));
+}
+
+#[test]
+fn a_lease_hears_of_those_alone_that_wait_for_its_port() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, Identity::Address);
+    bench.ports = [port(1)].into();
+    bench.request(2, Identity::Address);
+    let request = LeaseRequest {
+        client: CLIENT,
+        account: LoginId::of(Some(SiteId(0)), b"user"),
+        identity: Identity::Address,
+        reuse_delay: DELAY,
+    };
+    let ports = Arc::clone(&bench.ports);
+    let effects = bench.table.request(LeaseId(3), request, &ports, bench.now);
+    assert!(effects.contains(&Effect::Contended(LeaseId(2), true)));
+    assert!(!effects.contains(&Effect::Contended(LeaseId(1), true)));
+    assert_eq!(bench.table.exclusive_leases(CLIENT, &[port(0)]), 1);
+    assert_eq!(bench.table.exclusive_leases(CLIENT, &ports), 2);
+}
+
+#[test]
+fn one_wake_is_asked_for_at_a_time_however_many_come_before_it() {
+    let mut bench = Bench::with_ports(1);
+    bench.request(1, named(1));
+    bench.end(1, LeaseEnd::Incomplete);
+    let cooled_down = bench.now + DELAY;
+    assert_eq!(bench.request(2, unproven(2)), None);
+    let step = DELAY / 16;
+    let mut asked = Vec::new();
+    for lease in 3..10u64 {
+        let request = LeaseRequest {
+            client: CLIENT,
+            account: LoginId::of(Some(SiteId(0)), &lease.to_be_bytes()),
+            identity: named(lease),
+            reuse_delay: step,
+        };
+        let ports = Arc::clone(&bench.ports);
+        bench
+            .table
+            .request(LeaseId(lease), request, &ports, bench.now);
+        asked.extend(bench.end(lease, LeaseEnd::Incomplete));
+        asked.extend(bench.after(step));
+    }
+    let sooner = |effect: &&Effect| matches!(effect, Effect::WakeAt(_, at) if *at < cooled_down);
+    assert_eq!(asked.iter().filter(sooner).count(), 7);
+    assert!(
+        !asked.contains(&Effect::WakeAt(CLIENT, cooled_down)),
+        "that was asked for before"
+    );
+    let left = cooled_down - bench.now;
+    assert!(granted(&bench.after(left), 2).is_some());
+}

@@ -232,6 +232,14 @@ impl DataPortNegotiation {
         }
     }
 
+    /// Whether nothing was asked of the backend, and there is nothing that it could be asked.
+    fn is_unasked(&self, ports: BackendPorts) -> bool {
+        let is_asked = |method| self.tried.has(method);
+        !is_asked(PortMethod::Epsv)
+            && !is_asked(PortMethod::Pasv)
+            && self.next_method(ports).is_none()
+    }
+
     fn ask_by_next_method(
         self,
         login: Box<LoggedIn>,
@@ -262,6 +270,11 @@ impl Listening {
                 cx.restart_clock();
                 send_port(at, cx);
                 State::BackendPort(BackendPort { login, negotiation })
+            }
+            None if negotiation.is_unasked(login.connection.ports) => {
+                // The fault is this machine's, and the log has it.
+                cx.reply(answer::NO_PASSIVE_PORT);
+                State::Ready(Ready { login })
             }
             None => negotiation.ask_by_next_method(login, None, cx),
         }

@@ -7,6 +7,7 @@ use super::fault::FaultStage;
 use super::leg::{LegEnd, secure, set_options};
 use super::orders::OrderReceiver;
 use crate::backend::data::ReadyConnection;
+use crate::base::shortage::is_shortage;
 use crate::net::deadline::elapsed;
 use crate::outcome::Leg;
 use crate::session::machine::DataFailure;
@@ -20,8 +21,13 @@ pub(super) async fn open_backend<E: LegEnd>(
     // A backend that connects to us may do so before its 1yz or after it: until then it has the time for a reply.
     let socket = backend.connection(orders.backend_timed_out()).await;
     let socket = socket.map_err(|error| {
-        context.record_fault(Leg::Backend, FaultStage::Connect, &error);
-        DataFailure::BackendDidNotConnect
+        let (stage, failure) = if is_shortage(&error) {
+            (FaultStage::Accept, DataFailure::Shortage)
+        } else {
+            (FaultStage::Connect, DataFailure::BackendDidNotConnect)
+        };
+        context.record_fault(Leg::Backend, stage, &error);
+        failure
     })?;
     secure_backend(socket, context, orders).await
 }

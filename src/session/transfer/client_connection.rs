@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::timeout;
 
 use super::TransferContext;
 use super::early::{EarlyConnection, EarlyHandshake};
 use super::orders::{Order, OrderReceiver};
+use crate::base::shortage::is_shortage;
 use crate::base::task::Task;
 use crate::net::connect;
 use crate::passive::{DataConnection, Lease, LeaseHold, Unassigned};
@@ -118,15 +118,12 @@ pub(super) async fn connect_to_client(
     from: IpAddr,
     context: &TransferContext,
 ) -> Result<DataConnection, DataFailure> {
-    let connecting = connect::data_to_client(to, from);
-    let connected = timeout(context.timeouts.data_connect, connecting).await;
-    match connected.unwrap_or_else(|late| Err(late.into())) {
+    match connect::data_to_client(to, from, context.timeouts.data_connect).await {
         Ok(stream) => Ok(DataConnection {
             stream,
             read: Vec::new(),
         }),
         Err(error) => {
-            // It may be that we have no port or no file descriptor left.
             tracing::info!(
                 session = context.session.0,
                 id = context.sent_id.map(tracing::field::display),
@@ -135,7 +132,11 @@ pub(super) async fn connect_to_client(
                 %error,
                 "client's data port not reached"
             );
-            Err(DataFailure::ClientUnreachable)
+            Err(if is_shortage(&error) {
+                DataFailure::Shortage
+            } else {
+                DataFailure::ClientUnreachable
+            })
         }
     }
 }

@@ -141,9 +141,11 @@ pub(super) async fn accept_client(
                 on_stranger(failure);
             }
             Err(failure) => {
+                let could_accept = !lease.is_starved();
                 // A connection from now on is too late.
                 lease.end();
                 return Err(match (stranger.unwrap_or(failure), lease.stranger()) {
+                    (DataFailure::NoClient, _) if !could_accept => DataFailure::Shortage,
                     (DataFailure::NoClient, Some(other)) => DataFailure::OnlyFrom(other),
                     (failure, _) => failure,
                 });

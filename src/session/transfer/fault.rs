@@ -32,6 +32,8 @@ struct ConnectionFault {
 pub(super) enum FaultStage {
     /// The peer was to connect to us.
     Connect,
+    /// It may have done so, and could not be accepted.
+    Accept,
     Handshake,
     Transfer,
 }
@@ -78,6 +80,9 @@ impl ConnectionFault {
         match (stage, leg) {
             (FaultStage::Connect, _) => {
                 tracing::warn!(session, id, site, leg = leg.as_str(), %error, "no data connection came to where PORT said");
+            }
+            (FaultStage::Accept, _) => {
+                tracing::warn!(session, id, site, leg = leg.as_str(), %error, "accepting a data connection failed");
             }
             (FaultStage::Handshake, Leg::Backend) => {
                 tracing::warn!(session, id, site, %error, "backend's data connection: TLS handshake failed");

@@ -19,6 +19,7 @@ use super::orders::{Order, OrderReceiver};
 use super::stats::StatsRecorder;
 use super::throttle::TransferThrottle;
 use crate::backend::data::{DataEndpoint, PendingConnection, ReadyConnection};
+use crate::base::shortage::is_shortage;
 use crate::config::CloseNotify;
 use crate::net::data::limited::limited_relay;
 use crate::net::data::relay::{RelayEnd, RelayError, first_bytes, relay};
@@ -194,6 +195,18 @@ impl Transfer {
                 Ok(reached) => return Ok(reached),
                 Err(failed) => failed.ok_or(DataFailure::Internal)?,
             };
+            if is_shortage(&error) {
+                tracing::warn!(
+                    session = self.context.session.0,
+                    id = self.context.sent_id.map(tracing::field::display),
+                    site = self.context.site,
+                    dialled = %target,
+                    %error,
+                    "connecting to the backend's data port failed on this machine"
+                );
+                // Another port of the backend is no better.
+                return Err(DataFailure::Shortage);
+            }
             let announced = target.announced_elsewhere();
             tracing::warn!(
                 session = self.context.session.0,
@@ -440,6 +453,7 @@ impl Transfer {
     fn lost(&self, leg: Leg, error: &io::Error) -> DataFailure {
         self.context.record_fault(leg, FaultStage::Transfer, error);
         match leg {
+            _ if is_shortage(error) => DataFailure::Shortage,
             Leg::Client => DataFailure::ClientLost,
             Leg::Backend => DataFailure::BackendLost,
         }

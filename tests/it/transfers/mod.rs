@@ -6,4 +6,5 @@
 mod end_to_end;
 mod integrity;
 mod kills;
+mod shortages;
 mod uploads;

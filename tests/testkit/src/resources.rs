@@ -34,6 +34,17 @@ pub fn wait_for_descriptors(proxy: &Proxy, most: usize) {
     });
 }
 
+/// Waits until the program has more file descriptors open than `before`.
+///
+/// # Panics
+/// If it opens none in time.
+pub fn wait_for_further_descriptors(proxy: &Proxy, before: usize) {
+    poll(|| match descriptors(proxy) {
+        open if open > before => Ok(()),
+        open => Err(format!("{open} are open, not more than {before}")),
+    });
+}
+
 fn read(proxy: &Proxy, file: &str) -> String {
     fs::read_to_string(format!("/proc/{}/{file}", proxy.pid())).expect("the program runs")
 }

@@ -5,7 +5,7 @@ mod connections;
 mod evaluate;
 mod ports;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,8 +27,8 @@ pub(super) struct ClientLeases {
     used: HashMap<SocketAddr, u64>,
     /// The last number in the order of grants, arrivals and ends.
     sequence: u64,
-    /// For when a call of [`ClientLeases::wake`] has been asked for.
-    wakes_at: Option<Instant>,
+    /// For when calls of [`ClientLeases::wake`] have been asked for, and are yet to come.
+    wakes: BTreeSet<Instant>,
     /// Since when the client has had nothing here, if it hasn't: its key among those.
     pub quiet_since: Option<u64>,
 }
@@ -145,12 +145,14 @@ impl ClientLeases {
         self.cooldowns.iter().all(|cooldown| cooldown.until <= now)
     }
 
-    pub fn exclusive_leases(&self) -> usize {
+    /// How many leases hold or wait for one of these ports that no other of them can have at the same time.
+    pub fn exclusive_leases(&self, ports: &[SocketAddr]) -> usize {
         let held = self
             .leases
             .iter()
-            .filter(|held| held.depends_on_being_alone());
-        held.count() + self.queue.len()
+            .filter(|held| held.depends_on_being_alone() && ports.contains(&held.port));
+        let is_one_of_them = |queued: &&QueuedRequest| *queued.ports == *ports;
+        held.count() + self.queue.iter().filter(is_one_of_them).count()
     }
 
     pub fn request(
@@ -192,8 +194,8 @@ impl ClientLeases {
         }
     }
 
-    pub fn wake(&mut self) {
-        self.wakes_at = None;
+    pub fn wake(&mut self, now: Instant) {
+        self.wakes.retain(|at| *at > now);
     }
 
     fn at(&self, port: SocketAddr) -> impl Iterator<Item = &GrantedLease> {
@@ -323,16 +325,20 @@ impl ClientLeases {
         self.sequence
     }
 
-    /// Reports to each lease with a port when others begin or cease to wait for one.
+    /// Reports to each lease with a port when others begin or cease to wait for that one or others that would do.
     pub fn notify_contention(&mut self, effects: &mut Vec<Effect>) {
-        let contended = !self.queue.is_empty();
-        for held in self
-            .leases
-            .iter_mut()
-            .filter(|held| held.contended != contended)
-        {
-            held.contended = contended;
-            effects.push(Effect::Contended(held.id, contended));
+        let mut wanted: Vec<&Arc<[SocketAddr]>> = Vec::new();
+        for queued in &self.queue {
+            if !wanted.contains(&&queued.ports) {
+                wanted.push(&queued.ports);
+            }
+        }
+        for held in &mut self.leases {
+            let contended = wanted.iter().any(|ports| ports.contains(&held.port));
+            if held.contended != contended {
+                held.contended = contended;
+                effects.push(Effect::Contended(held.id, contended));
+            }
         }
     }
 }

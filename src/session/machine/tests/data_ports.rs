@@ -444,3 +444,15 @@ fn where_there_is_no_way_to_ask_the_backend_the_client_hears_so_at_once() {
     assert_eq!(session.codes(), [425]);
     assert_eq!(session.machine.wait(), Wait::Command);
 }
+
+#[test]
+fn a_backend_that_was_not_asked_because_we_cannot_listen_is_not_at_fault() {
+    let mut session = at_site_with(PassiveMode::Active, false);
+    session.client("EPSV");
+    assert!(session.has(&Action::ListenForBackend));
+    session.event(Event::Listening(None));
+    assert!(!session.has(&Action::Record(Record::NoDataPort(None))));
+    assert_eq!(session.codes(), [425]);
+    session.client("EPSV");
+    assert!(session.has(&Action::ListenForBackend), "it is tried again");
+}

@@ -58,6 +58,8 @@ pub enum DataFailure {
     EarlyCompletion,
     /// The backend's final reply did not arrive, or its first.
     NoFinalReply,
+    /// This machine has no file descriptor, port or memory left for a data connection.
+    Shortage,
     /// A task that held a data connection has panicked.
     Internal,
 }
@@ -89,9 +91,8 @@ impl DataFailure {
             | Self::BackendLost
             | Self::BackendIdle
             | Self::EarlyCompletion
-            | Self::NoFinalReply
-            // Our own fault; it counts for the backend, which has to be resynchronised.
-            | Self::Internal => Verdict::FailedBackend,
+            | Self::NoFinalReply => Verdict::FailedBackend,
+            Self::Shortage | Self::Internal => Verdict::FailedProxy,
         }
     }
 
@@ -124,6 +125,7 @@ impl DataFailure {
             Self::BackendLost => answer::BACKEND_DATA_LOST,
             Self::EarlyCompletion => answer::EARLY_COMPLETION,
             Self::NoFinalReply => answer::NO_FINAL_REPLY,
+            Self::Shortage => answer::SHORTAGE,
             Self::Internal => answer::INTERNAL_ERROR,
         }
     }
@@ -168,6 +170,9 @@ impl DataFailure {
             Self::BackendIdle => "backend data connection idle timeout",
             Self::EarlyCompletion => "backend confirmed the upload before its end",
             Self::NoFinalReply => "backend sent no final reply",
+            Self::Shortage => {
+                "this machine has no file descriptor, port or memory left for a data connection"
+            }
             Self::Internal => "internal error",
         }
     }
