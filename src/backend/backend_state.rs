@@ -1,5 +1,5 @@
-//! What lives as long as the process of one backend, whichever sites have it: session count, and the data port methods that it
-//! should not be asked for.
+//! State of one backend that lasts as long as the process, whichever sites have it: the session count, and the data port methods
+//! that it should not be asked for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +12,7 @@ use crate::ftp::server::PortMethods;
 /// After this time a server is asked as the client asks again: it may have been mended.
 const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// What lives as long as the process of one backend, whichever sites have it.
+/// State of one backend that lasts as long as the process, whichever sites have it.
 #[derive(Debug, Default)]
 pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
@@ -31,7 +31,7 @@ struct Avoided {
 }
 
 impl BackendState {
-    /// Of a backend that is new; `freed` is notified when one of its sessions has ended.
+    /// The state of a new backend; `freed` is notified when one of its sessions has ended.
     pub fn new(freed: Arc<Wakeup>) -> Self {
         Self {
             freed,

@@ -14,11 +14,12 @@ use crate::config::Balance;
 /// A backend that may serve a login, as it is now.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
-    /// Its place among all of the site's backends.
+    /// The backend's position among all of the site's backends.
     pub index: usize,
-    /// Its share of the logins, relative to the others'; not zero.
+    /// The backend's share of the logins, relative to the others'; not zero.
     pub weight: u32,
-    /// Those of a higher one are only tried where none of a lower one serves: backups, and SRV records of a lower priority.
+    /// The backend's tier: backends of a higher one are only tried where none of a lower one serves (backups, and SRV records of
+    /// a lower priority).
     pub tier: u32,
     /// Sessions that it has now, of all sites.
     pub sessions: usize,
@@ -32,12 +33,12 @@ pub struct Candidate {
     pub identity: u64,
 }
 
-/// Whose turn it is: how far each backend is behind its share of the logins (the smooth weighted round robin of nginx).
+/// State of the smooth weighted round robin of nginx: how far each backend is behind its share of the logins.
 #[derive(Debug, Default)]
 pub struct Rotation(Vec<i64>);
 
 impl Rotation {
-    /// Of so many backends.
+    /// A rotation over this number of backends.
     pub fn new(backends: usize) -> Self {
         Self(vec![0; backends])
     }

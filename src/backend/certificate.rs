@@ -18,7 +18,7 @@ impl Backend {
         }
     }
 
-    /// The same of one of which no more than this is known.
+    /// Shows the validity period of a certificate of which nothing else is known.
     pub(super) fn learn_validity(&self, validity: Validity, metrics: &Metrics) {
         self.at_site.learn_validity(validity);
         self.report_certificate(metrics);

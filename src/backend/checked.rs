@@ -1,4 +1,4 @@
-//! What active checks have found of a backend, and what that and its [`Health`] make of it together.
+//! The results of a backend's active checks, and the backend's state that follows from them and from its [`Health`].
 //!
 //! Two observers, which may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
 //! until they pass again (down). Neither counts what the other has seen, and [`Availability`] is the one state that follows:
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::health::Health;
 
-/// What the checks of one backend have come to, as one site makes them.
+/// The results of the checks of one backend, as one site makes them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked {
     /// Since the last one that passed.
@@ -28,7 +28,7 @@ pub struct Checked {
 /// The state of a backend, from both observers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It is not known to fail.
+    /// The backend is not known to fail.
     Up,
     /// Logins have failed.
     Ejected {
@@ -92,7 +92,7 @@ impl Checked {
 }
 
 impl Availability {
-    /// Of a backend, `checked` if it is.
+    /// The state of a backend; `checked` is `None` if it has no active checks.
     pub fn of(health: &Health, checked: Option<&Checked>) -> Self {
         if let Some(since) = checked.and_then(|checked| checked.down_since) {
             return Self::Down { since };
@@ -197,7 +197,7 @@ mod tests {
         assert!(!is_down(&state));
     }
 
-    /// What happens to one of several backends.
+    /// An event at one of several backends.
     #[derive(Debug, Clone, Copy)]
     enum Event {
         LoginFails,

@@ -57,9 +57,9 @@ pub enum PendingConnection {
 /// A data connection for which the transfer command may be sent.
 #[derive(Debug)]
 pub enum ReadyConnection {
-    /// It is connected.
+    /// The connection is established.
     Connected(TcpStream),
-    /// It arrives only after the command.
+    /// The backend connects only after it has received the command.
     Listening {
         /// Our listener.
         listener: TcpListener,
@@ -156,7 +156,7 @@ impl PendingConnection {
         }
     }
 
-    /// One whose task panics.
+    /// A pending connection whose task panics.
     #[cfg(test)]
     pub fn panicking() -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -209,7 +209,7 @@ impl fmt::Display for DialTarget {
 }
 
 impl DialTarget {
-    /// What the backend has named in its 227, if that is another address.
+    /// The address that the backend has named in its 227, if it differs from the one that is dialled.
     pub fn announced_elsewhere(&self) -> Option<SocketAddr> {
         let announced = IpAddr::V4(self.announced?);
         let elsewhere = announced != self.to.ip().to_canonical();

@@ -46,7 +46,7 @@ pub(super) struct Discovered {
     found: Mutex<Vec<Arc<Backend>>>,
 }
 
-/// Which servers an answer has added and removed.
+/// The servers that a DNS answer has added and removed.
 #[derive(Debug)]
 pub(super) struct Changes {
     pub found: Vec<Arc<Backend>>,
@@ -113,8 +113,9 @@ impl Discovered {
         Ok(until)
     }
 
-    /// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers
-    /// alone. One whose name has no answer now has those of the last time, and is asked for again soon.
+    /// The servers that have addresses, and the TTL of these addresses. Their names are looked up at the name servers that named
+    /// them, which may be the only ones that know them. A server whose name has no answer now keeps its addresses of the last
+    /// time, and is asked for again soon.
     async fn with_addresses(
         &self,
         mut servers: Vec<Server>,

@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-/// So many failures in a row eject a backend.
+/// Number of failures in a row that eject a backend.
 pub const FAILURES: u32 = 3;
 
-/// For how long the first time; each further time doubles it.
+/// Duration of a backend's first outage; each further one lasts twice as long.
 const FIRST_OUTAGE: Duration = Duration::from_secs(10);
 
 /// The longest. A backend that has stayed in for as long begins with the shortest again.
@@ -32,15 +32,15 @@ struct Outage {
     retry_at: Instant,
 }
 
-/// What has changed.
+/// A change in a backend's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthChange {
-    /// It was ejected, after so many failures.
+    /// The backend was ejected after this number of failures.
     Ejected {
         /// How many in a row.
         failures: u32,
     },
-    /// It is back.
+    /// The backend takes logins again.
     Restored {
         /// How long it was ejected.
         after: Duration,
@@ -86,7 +86,7 @@ impl Health {
         }
     }
 
-    /// It has become ready for a login.
+    /// Records that the backend has become ready for a login.
     pub fn succeeded(&mut self, now: Instant) -> Option<HealthChange> {
         self.failures = 0;
         let outage = self.outage.take()?;

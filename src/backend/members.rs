@@ -29,7 +29,7 @@ impl Members {
         &self.backends
     }
 
-    /// Those that may serve a new login, in the order in which they are to be tried.
+    /// The backends that may serve a new login, in the order in which they are to be tried.
     pub fn candidates(&self, balance: Balance, login_key: u64, now: Instant) -> Vec<Arc<Backend>> {
         let open = self.backends.iter().enumerate();
         let open = open.filter(|(_, backend)| backend.takes_logins());

@@ -31,8 +31,8 @@ pub struct Monitors {
 }
 
 impl Monitors {
-    /// One for each backend of these sites that takes logins, and another one for each of them that is checked; those that
-    /// name servers tell of are followed.
+    /// Starts one monitor for each backend of these sites that takes logins, and another one for each that is checked. Servers
+    /// discovered by DNS are followed.
     pub fn start(pools: &Pools, context: &MonitorContext) -> Self {
         let configured = pools
             .all()

@@ -1,4 +1,4 @@
-//! What one configuration says of a site's backends, tied to what the process knows of them.
+//! One configuration's view of a site's backends, tied to the process's state of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Pool {
     queue: Arc<FairQueue>,
     /// As configured, in that order; at least one.
     pub(super) entries: Vec<ConfiguredBackend>,
-    /// What they stand for at the moment.
+    /// The backends that the entries stand for at the moment.
     members: ArcSwap<Members>,
     freed: Arc<Wakeup>,
 }
@@ -52,7 +52,7 @@ pub struct BackendError {
     pub site: String,
     /// The backend's address as configured.
     pub backend: String,
-    /// What is wrong.
+    /// The cause.
     pub source: Box<BackendTlsError>,
 }
 
@@ -103,7 +103,7 @@ impl Pool {
         self.members.load().backends().to_vec()
     }
 
-    /// Those whose address is configured, for as long as the configuration is.
+    /// The backends whose address is configured, which last as long as the configuration.
     pub(super) fn configured(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.entries.iter().filter_map(|entry| match entry {
             ConfiguredBackend::One(backend) => Some(backend),
@@ -126,7 +126,7 @@ impl Pool {
         self.state.sessions()
     }
 
-    /// What the transfers of the site's sessions share, those of earlier configurations included.
+    /// The bandwidth that the site's transfers share, those of sessions of earlier configurations included.
     pub fn bandwidth(&self) -> &Arc<SiteBandwidth> {
         &self.state.bandwidth
     }
@@ -177,7 +177,7 @@ impl Pool {
         self.freed.notified()
     }
 
-    /// Has the logins that wait look again.
+    /// Makes waiting logins look for a backend again.
     pub(super) fn wake_waiting(&self) {
         self.freed.notify_waiters();
     }

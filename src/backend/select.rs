@@ -27,9 +27,9 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 /// No backend has become ready for a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoBackend {
-    /// None could be connected to.
+    /// No backend could be connected to.
     Unavailable,
-    /// Those that could be have as many sessions as they may.
+    /// The backends that could be connected to have reached their limits of sessions.
     Full,
 }
 
@@ -39,7 +39,7 @@ pub struct Selection {
     pool: Arc<Pool>,
     /// In the order in which they are to be tried.
     untried: Vec<Arc<Backend>>,
-    /// Those whose turn it was.
+    /// The backends tried so far.
     tried: Vec<Arc<Backend>>,
     /// See [`Pool::login_key`].
     login_key: u64,
@@ -89,7 +89,7 @@ impl Selection {
         }
     }
 
-    /// Whose they are.
+    /// The pool of these backends.
     pub fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.pool)
     }

@@ -1,5 +1,5 @@
-//! What lives as long as the process of one backend at one of the sites that have it: health, session count, when its certificate
-//! is valid, and whether an operator has drained it.
+//! State of one backend at one site that lasts as long as the process: health, session count, when its certificate is valid, and
+//! whether an operator has drained it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use crate::base::fair_queue::FairQueue;
 use crate::base::wakeup::Wakeup;
 use crate::tls::Validity;
 
-/// What lives as long as the process of one backend at one of the sites that have it.
+/// State of one backend at one site that lasts as long as the process.
 #[derive(Debug, Default)]
 pub(super) struct SiteBackendState {
     /// Whether an operator has drained it for this site, until it is made ready or the process ends.
     pub drained: AtomicBool,
     /// The site's sessions at it.
     sessions: AtomicUsize,
-    /// What it has shown.
+    /// The last certificate that the backend has shown.
     certificate: Mutex<SeenCertificate>,
     /// From what its logins come to, and not from those of another site, which may speak to it in another way: TLS, certificates
     /// and PROXY headers are those of a site's entry.
     health: Mutex<Health>,
     /// Notified when it is ejected.
     pub ejected: Wakeup,
-    /// Whose turn it is to dial it while it is ejected, of the site's pools that have it.
+    /// Gives the site's pools that have this backend turns to dial it while it is ejected.
     pub redial: FairQueue,
 }
 
@@ -49,7 +49,7 @@ impl SiteBackendState {
         self.lock_certificate().validity
     }
 
-    /// It has shown this one; returns whether it is another one than before.
+    /// Records the certificate that the backend has shown; returns whether it differs from the one before.
     pub fn learn_certificate(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut seen = self.lock_certificate();
         let is_new = seen.der[..] != certificate[..];
@@ -60,7 +60,8 @@ impl SiteBackendState {
         is_new
     }
 
-    /// It has shown one of which no more than this is known: to a check, or one that was refused for its end.
+    /// Records the validity period of a certificate of which nothing else is known: one shown to a check, or one refused because
+    /// it has expired.
     pub fn learn_validity(&self, validity: Validity) {
         let mut seen = self.lock_certificate();
         if seen.validity != Some(validity) {

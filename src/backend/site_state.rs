@@ -1,5 +1,5 @@
-//! What lives as long as the process of one site: id, session count, bandwidth, what operators have changed, and what is known of
-//! its backends.
+//! State of one site that lasts as long as the process: id, session count, bandwidth, what operators have changed, and what is
+//! known of its backends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use crate::base::fair_queue::FairQueue;
 use crate::base::{BackendId, SiteId};
 use crate::limit::SiteBandwidth;
 
-/// What lives as long as the process of one site.
+/// State of one site that lasts as long as the process.
 #[derive(Debug)]
 pub(super) struct SiteState {
     pub id: SiteId,
     sessions: AtomicUsize,
     /// Logins that wait for a backend, of every configuration: of the site itself and of each of its groups.
     queues: Mutex<HashMap<Option<String>, Arc<FairQueue>>>,
-    /// What the transfers of its sessions share.
+    /// The bandwidth that the transfers of its sessions share.
     pub bandwidth: Arc<SiteBandwidth>,
-    /// Of its checks.
+    /// The logins of the site's checks.
     pub probe_logins: ProbeLogins,
     /// Whether an operator has taken it out of service, until it is put back or the process ends.
     pub maintenance: AtomicBool,
-    /// Its backends: those that a configuration or a session still has, and those that are drained.
+    /// The site's backends: those that a configuration or a session still has, and those that are drained.
     backends: Mutex<HashMap<BackendId, Arc<SiteBackendState>>>,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
     /// no more must not outlast them.
@@ -32,7 +32,7 @@ pub(super) struct SiteState {
 }
 
 impl SiteState {
-    /// Of a site that is new.
+    /// The state of a new site.
     pub fn new(id: SiteId) -> Self {
         Self {
             id,
@@ -75,14 +75,14 @@ impl SiteState {
         state
     }
 
-    /// This backend of it: what every configuration in use has in common.
+    /// The state of this backend at the site, which all configurations in use share.
     pub fn backend(&self, id: BackendId) -> Arc<SiteBackendState> {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         backends.retain(|_, it| Arc::strong_count(it) > 1 || it.drained.load(Ordering::Relaxed));
         Arc::clone(backends.entry(id).or_default())
     }
 
-    /// Its sessions, those of earlier configurations included.
+    /// The number of the site's sessions, those of earlier configurations included.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }

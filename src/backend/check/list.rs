@@ -232,7 +232,7 @@ impl Check<'_> {
 enum Stop {
     /// [`LONGEST_LISTING`] has come.
     Enough,
-    /// It failed.
+    /// The listing failed.
     Failed(CheckError),
 }
 

@@ -1,7 +1,7 @@
-//! One check of a backend, by the way that a login takes and as deep as asked for: connection, greeting, TLS, login, listing.
+//! One check of a backend, in the way of a login and as deep as asked for: connection, greeting, TLS, login, listing.
 //!
-//! It says what each stage came to and how long it took ([`CheckRecord`]), and decides nothing: what follows from that for
-//! the backend is the `checker`'s business.
+//! A check reports the result and the duration of each stage ([`CheckRecord`]), and decides nothing: the consequences for the
+//! backend are up to the `checker`.
 
 mod advice;
 mod list;
@@ -47,7 +47,7 @@ pub struct CheckRecord {
 /// The result of one stage of a check.
 #[derive(Debug)]
 pub struct StageRecord {
-    /// Which.
+    /// The stage.
     pub stage: CheckStage,
     /// How long it took.
     pub took: Duration,
@@ -64,9 +64,9 @@ pub enum CheckError {
     /// No usable reply to this command.
     #[error("no reply to {command}: {reason}")]
     Reply {
-        /// What was sent.
+        /// The command sent.
         command: &'static str,
-        /// What came in place of a reply.
+        /// The reason why there was no usable reply.
         #[source]
         reason: ReplyError,
     },
@@ -77,12 +77,12 @@ pub enum CheckError {
         command: &'static str,
         /// The reply, without the password, which it may repeat.
         said: String,
-        /// Its class.
+        /// The class of the reply.
         class: Class,
-        /// What to look at first.
+        /// Advice what to look at first, if there is any.
         hint: Option<&'static str>,
     },
-    /// It takes no PBSZ and PROT, neither before the login nor behind it.
+    /// The backend accepts no PBSZ and PROT, neither before the login nor after it.
     #[error("PBSZ and PROT were refused before the login and behind it")]
     Unprotected,
     /// The data connection was refused on the control connection.
@@ -100,7 +100,7 @@ pub enum CheckError {
     /// The backend didn't connect to us.
     #[error("no data connection from {from}: {cause}")]
     DataAccept {
-        /// Where it should have come from.
+        /// The address that the connection should have come from.
         from: IpAddr,
         /// The operating system's error.
         #[source]
@@ -121,17 +121,17 @@ pub enum CheckError {
     /// Name servers tell of no server.
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
-    /// They take too long for that.
+    /// The name servers didn't complete the discovery in time.
     #[error("DNS discovery incomplete after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
-    /// It took too long.
+    /// The data connection was not done in time.
     #[error("the data connection is not done after {}", rounded(.0))]
     DataTimeout(Duration),
 }
 
 /// A check that is made.
 pub(super) struct Check<'a> {
-    /// Of this backend.
+    /// The backend checked.
     pub backend: &'a Arc<Backend>,
     /// How it is asked for data connections.
     pub passive_mode: PassiveMode,
@@ -171,7 +171,7 @@ impl CheckError {
         }
     }
 
-    /// What to look at first, if there is such a thing.
+    /// Advice what to look at first, if there is any.
     pub(super) fn hint(&self, backend: &Backend) -> Option<&'static str> {
         match self {
             Self::Dial(error) => error.hint(backend),

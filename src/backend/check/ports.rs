@@ -1,5 +1,5 @@
-//! Which methods a check asks a backend for data connections by, one after the other: those of sessions, in their order, as if
-//! the client had asked by EPSV.
+//! The methods by which a check asks a backend for data connections, one after the other: those of sessions, in their order, as
+//! if the client had asked by EPSV.
 
 use super::CheckError;
 use crate::backend::control::ReplyError;
@@ -39,7 +39,7 @@ impl MethodsLeft {
         Some(next)
     }
 
-    /// What asking by the one before has come to.
+    /// Takes the result of asking by the method before.
     pub fn note<T>(&mut self, result: &Result<T, CheckError>) {
         let is_refused = matches!(result, Err(CheckError::NoPort(ReplyError::Rejected(reply)))
             if reply.class() != Class::TransientFailure);

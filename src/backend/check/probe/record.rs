@@ -27,36 +27,36 @@ pub struct ProbeRecord {
 /// The result of one stage of a probe.
 #[derive(Debug)]
 pub struct ProbedStage {
-    /// Which.
+    /// The stage.
     pub stage: ProbeStage,
     /// How long it took; `None` for one that was not made, or that is part of the one before it.
     pub took: Option<Duration>,
-    /// Its outcome.
+    /// The outcome of the stage.
     pub outcome: ProbeOutcome,
 }
 
 /// The outcome of a stage of a probe.
 #[derive(Debug)]
 pub enum ProbeOutcome {
-    /// It works.
+    /// The stage works.
     Done(Finding),
-    /// It doesn't.
+    /// The stage failed.
     Failed {
-        /// Why not.
+        /// The error.
         error: CheckError,
-        /// What to do about it.
+        /// Advice what to do about it.
         remedy: String,
     },
-    /// It was not made.
+    /// The stage was not made.
     Skipped(Skipped),
 }
 
 /// Why a stage was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skipped {
-    /// It was not asked for.
+    /// The stage was not asked for.
     NotAsked,
-    /// Another one failed.
+    /// Another stage failed.
     Failure,
     /// The backend wants a login first, and there was none.
     WantsLogin,
@@ -64,7 +64,7 @@ pub enum Skipped {
     PasswordRefused,
 }
 
-/// What a stage that works has found.
+/// The finding of a stage that works.
 #[derive(Debug)]
 pub enum Finding {
     /// The addresses of the name.
@@ -76,7 +76,7 @@ pub enum Finding {
         /// The header.
         header: Option<ProxyVersion>,
     },
-    /// What the backend said.
+    /// The backend's reply.
     Reply(Reply),
     /// A handshake.
     Tls(AgreedTls),
@@ -86,7 +86,7 @@ pub enum Finding {
     Protection(BackendProtection),
     /// A login as this user.
     Login(String),
-    /// What is in the reply to FEAT; `None` if the backend doesn't know it.
+    /// The features in the reply to FEAT; `None` if the backend doesn't know the command.
     Features(Option<Vec<String>>),
     /// The ways to ask for a data connection, at least one of which works.
     Ports(Vec<AskedPort>),
@@ -94,7 +94,7 @@ pub enum Finding {
     Data(DataPeer),
     /// The handshake of the data connection.
     DataTls {
-        /// What was agreed on.
+        /// The TLS version and cipher suite agreed on.
         tls: AgreedTls,
         /// Whether it resumed the session of the control connection.
         resumed: bool,
@@ -111,9 +111,9 @@ pub enum Finding {
 /// The certificate of a backend.
 #[derive(Debug)]
 pub struct FoundCertificate {
-    /// It; `None` if it can't be read.
+    /// The backend's own certificate; `None` if it can't be read.
     pub own: Option<ShownCertificate>,
-    /// Those that came with it.
+    /// The issuers' certificates that came with it.
     pub issuers: Vec<ShownCertificate>,
     /// Why it was accepted.
     pub trust: Trust,
@@ -139,7 +139,7 @@ pub enum DataPeer {
     From,
 }
 
-/// What two sides of a handshake have agreed on.
+/// The parameters that the two sides of a handshake have agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgreedTls {
     /// The version.
@@ -148,19 +148,19 @@ pub struct AgreedTls {
     pub cipher: &'static str,
 }
 
-/// One way to ask for a data connection.
+/// One method to ask for a data connection, and the answer to it.
 #[derive(Debug)]
 pub struct AskedPort {
-    /// Which.
+    /// The method.
     pub method: PortMethod,
-    /// Where the connection goes, or why there is none.
+    /// The address for the connection, or why there is none.
     pub answer: Result<PortAnswer, CheckError>,
 }
 
 /// A backend's answer to EPSV, PASV or PORT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortAnswer {
-    /// Where a passive connection goes.
+    /// The address that a passive connection goes to.
     pub to: Option<SocketAddr>,
     /// The address in a 227, where it is another one.
     pub announced_elsewhere: Option<SocketAddr>,
@@ -176,7 +176,7 @@ impl AgreedTls {
 }
 
 impl Trust {
-    /// What this backend's configuration asks for.
+    /// The kind of trust that this backend's configuration asks for.
     pub(super) fn at(backend: &config::Backend) -> Self {
         match backend.tls.as_ref().map(|tls| &tls.verify) {
             Some(Verify::System | Verify::Ca(_)) => Self::Verified,

@@ -19,18 +19,18 @@ use crate::config::{self, Site};
 pub struct Target {
     /// The site.
     pub site: Arc<Site>,
-    /// Its entry as configured.
+    /// The target's entry as configured.
     pub entry: String,
     pub(super) server: Server,
-    /// One login at a time at all backends of the site, and none after the password was refused: they may have one account
+    /// Allows one login at a time at all backends of the site, and none after the password was refused: they may have one account
     /// database, which would lock the account.
     pub(super) logins: Arc<ProbeLogins>,
 }
 
-/// Where a target is.
+/// The server of a target.
 #[derive(Debug)]
 pub(super) enum Server {
-    /// There.
+    /// A server at a known address.
     Known(Arc<Backend>),
     /// Name servers have told of none.
     Unknown(Box<Undiscovered>),
@@ -45,7 +45,7 @@ pub(super) struct Undiscovered {
 }
 
 impl Target {
-    /// Its address, or that of its entry if it has none.
+    /// The target's address, or that of its entry if no address is known.
     pub fn label(&self) -> String {
         match &self.server {
             Server::Known(backend) => backend.server.endpoint.to_string(),

@@ -46,7 +46,7 @@ impl Check<'_> {
         connection.close().await;
     }
 
-    /// What comes behind the dial.
+    /// Makes the stages after the dial.
     async fn probe_commands(
         &self,
         connection: &mut BackendConnection,
