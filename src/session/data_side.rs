@@ -36,7 +36,7 @@ pub(super) enum DataSide {
     Running(RunningData),
 }
 
-/// What the data connections have to say.
+/// A report from the data connections.
 pub(super) enum DataReport {
     /// Something that the machine decides about.
     Event(Event),
@@ -45,7 +45,7 @@ pub(super) enum DataReport {
 }
 
 impl DataSide {
-    /// What they have to say next. May be cancelled.
+    /// Waits for the next report. May be cancelled.
     pub async fn report(&mut self) -> DataReport {
         DataReport::Event(match self {
             Self::Running(running) => {

@@ -25,7 +25,7 @@ use crate::tls::client_hello::HANDSHAKE_RECORD;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
     Open,
-    /// Its side is.
+    /// The machine knows that the client has closed its side.
     EndReported,
     LossReported,
 }
@@ -414,7 +414,7 @@ impl Session {
         }
     }
 
-    /// The same of the end of its side.
+    /// Reports to the machine that the client has closed its side, once.
     fn report_client_end(&mut self) -> Option<Event> {
         if self.client_end != ClientEnd::Open {
             return None;

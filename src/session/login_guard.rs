@@ -1,5 +1,5 @@
-//! What a session does for the [guard](crate::guard): its passwords wait for those that are being checked, and the reply
-//! to a failed login is delayed.
+//! A session's part in the [guard](crate::guard): its passwords wait for those that are being checked, and the reply to a failed
+//! login is delayed.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub struct SessionRegistry {
     live: Mutex<BTreeMap<SessionId, LiveSession>>,
 }
 
-/// One session as others see it.
+/// A live session, as the rest of the process sees it.
 #[derive(Debug)]
 struct LiveSession {
     info: Arc<SessionInfo>,

@@ -47,7 +47,7 @@ macro_rules! of_site {
     };
 }
 
-/// What backends know the session by, if they are told.
+/// The session's id as backends know it, if they are sent it.
 fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
     info.sent_id().map(tracing::field::display)
 }
@@ -430,7 +430,7 @@ fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
     );
 }
 
-/// What its entry is called, where that isn't its address.
+/// The label of the backend's entry, where that isn't its address.
 fn backend_name(backend: &BackendInfo) -> Option<&str> {
     (*backend.name != backend.address.to_string()).then_some(&*backend.name)
 }

@@ -1,4 +1,4 @@
-//! What every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
+//! Data that every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) const MAX_BAD_LINES: u32 = 20;
 /// a session busy without end.
 pub(super) const MAX_PRELIMINARIES: u32 = 16;
 
-/// What outlives each single state.
+/// Data that outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
     pub config: SessionConfig,
@@ -59,7 +59,7 @@ pub(super) struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientPresence {
     Present,
-    /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
+    /// The client has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
 }
 

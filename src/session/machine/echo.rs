@@ -13,7 +13,7 @@ use crate::ftp::reply::{Class, Reply};
 /// How often a reply may be repeated.
 const MAX_ECHOES: u32 = 3;
 
-/// What is known of a server's second replies.
+/// State of the replies that a server sends twice.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     /// The reply to a transfer, if nothing has been sent since.
@@ -28,14 +28,14 @@ enum Repetition {
     Twice,
 }
 
-/// What followed a transfer's 2xx before its data connections had ended.
+/// The replies that followed a transfer's 2xx before its data connections had ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surplus {
     #[default]
     None,
-    /// The same again.
+    /// The same reply came again.
     Same,
-    /// Something else.
+    /// A different reply came.
     Other,
 }
 

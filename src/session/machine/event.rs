@@ -1,4 +1,4 @@
-//! What happens to a session, as reported by its driver.
+//! Events of a session, as reported by its driver.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,13 +42,13 @@ pub enum Event {
     Reply(Reply),
     /// The backend's control connection ended, or sent something that is not a reply.
     BackendGone,
-    /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
+    /// The address at which the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
     /// The data port that `Action::PrepareData` asked for.
     Prepared(PreparedPort),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
-    /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
+    /// The deadline has passed that [`Machine::deadline`](super::Machine::deadline) has returned.
     Expired,
     /// The process is to end: finish what runs, begin nothing.
     Drain,
@@ -58,7 +58,7 @@ pub enum Event {
     Terminate,
 }
 
-/// What the data connections of a transfer have to say.
+/// An event at the data connections of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
     /// The backend's data connection is open, or the backend will open it: the command may be sent, except for an
@@ -88,7 +88,7 @@ pub enum DataEvent {
 pub enum BadLine {
     /// Over the limit.
     TooLong,
-    /// Not in the form of a command.
+    /// The line doesn't have the form of a command.
     Malformed(BadCommand),
 }
 
@@ -107,7 +107,7 @@ pub struct Dialled {
     pub failover_timeout: Option<Duration>,
 }
 
-/// What became of `Action::PrepareData`.
+/// The result of `Action::PrepareData`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreparedPort {
     /// The client may connect to this port.

@@ -24,7 +24,7 @@ use crate::ftp::server::{BackendProtection, NoUserReply};
 use crate::outcome::LoginResult;
 use crate::route::{Membership, Route};
 
-/// What is known of the backend at the other end of the connection, independent of the login.
+/// Properties of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
@@ -101,7 +101,7 @@ enum LoginStep {
     },
 }
 
-/// What makes a backend's data connections private, in this order.
+/// A command that makes a backend's data connections private; they are sent in this order.
 #[derive(Debug, Clone, Copy)]
 enum ProtectionCommand {
     Pbsz,

@@ -68,7 +68,7 @@ use state::State;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Deadline, Wait};
 
-/// What a session needs to know when it begins.
+/// The settings that a session needs when it begins.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// What the client is greeted with, behind the 220.
@@ -97,7 +97,7 @@ pub struct SessionConfig {
     pub credentials: CredentialFiles,
 }
 
-/// What sessions share of one configuration, and look things up in.
+/// The tables of one configuration that sessions share and look things up in.
 #[derive(Debug, Clone)]
 pub struct SharedConfig {
     /// See [`SessionConfig::router`].
@@ -113,7 +113,7 @@ pub struct SharedConfig {
 }
 
 impl SessionConfig {
-    /// Those of a session from `client` to the address `local`.
+    /// The settings of a session from `client` to the address `local`.
     pub fn new(settings: &Settings, tables: SharedConfig, [client, local]: [IpAddr; 2]) -> Self {
         Self {
             greeting: Arc::clone(&settings.greeting),
@@ -132,7 +132,7 @@ impl SessionConfig {
     }
 }
 
-/// One session's decisions.
+/// The state machine of one session, which makes its decisions.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
@@ -170,7 +170,7 @@ impl Machine {
         }
     }
 
-    /// What is to be done next; all of it before the next event.
+    /// The next action to carry out; all actions come before the next event.
     pub fn next_action(&mut self) -> Option<Action> {
         self.cx.actions.pop_front()
     }
@@ -191,7 +191,7 @@ impl Machine {
         }
     }
 
-    /// What the session waits for.
+    /// The reason for which the session waits.
     pub fn wait(&self) -> Wait {
         self.state.wait(&self.cx)
     }
@@ -201,8 +201,8 @@ impl Machine {
         self.wait().deadline(&self.cx.config.timeouts)
     }
 
-    /// What the session waits for, with its beginning. An event that changes nothing extends no deadline: neither a 1yz,
-    /// nor a command while a transfer waits for its final reply.
+    /// The reason for which the session waits, with its beginning. An event that changes nothing extends no deadline: neither a
+    /// 1yz, nor a command while a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),

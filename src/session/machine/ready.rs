@@ -77,7 +77,7 @@ impl LoggedIn {
         }
     }
 
-    /// These methods have failed, and another one works: the backend is asked by that one first from now on, in other
+    /// Records that these methods have failed and another one works: the backend is asked by that one first from now on, in other
     /// sessions as well.
     pub fn avoid(&mut self, methods: PortMethods, cx: &mut Context) {
         let known = &mut self.connection.ports.avoid;

@@ -11,9 +11,9 @@ use crate::outcome::LoginResult;
 use crate::policy::Admission;
 use crate::route::{Membership, Route};
 
-/// What a USER names.
+/// The meaning of a USER's argument.
 pub(super) enum ResolvedUser {
-    /// Nothing: it has been refused.
+    /// The USER has been refused.
     Refused,
     /// A host that no site has.
     NoSite,
@@ -71,7 +71,7 @@ impl Context {
         }
     }
 
-    /// What the site that a login leads to makes of the client's certificate.
+    /// The decision about the client's certificate of the site that a login leads to.
     pub fn admission(&self, route: &Route) -> Admission {
         let lapsed = self.lapsed_certificate.as_deref();
         let certificate = lapsed.or(self.security.certificate());

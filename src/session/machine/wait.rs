@@ -1,4 +1,4 @@
-//! What a session waits for, for how long, and how often its time begins anew.
+//! Reasons for which a session waits, for how long, and how often its time begins anew.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a backend may take to answer ABOR.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the session waits for, which decides how long it may take.
+/// The reason for which the session waits, which decides how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// The login, counted from accept.
@@ -34,7 +34,8 @@ pub enum Wait {
     FinalReply,
     /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
     UploadGrace,
-    /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
+    /// An ABOR, or the end of the control connection, after the end of an upload under TLS: waited for only until all input that
+    /// the client has sent already is handled.
     PendingInput,
     /// The backend's end of an upload's data connection, behind its 2xx.
     SinkEnd,
@@ -53,20 +54,20 @@ pub enum Deadline {
     Login,
     /// When this time is over.
     After(Duration),
-    /// The same, and first all input of the client up to then is delivered, however late that is.
+    /// When this time is over, and after all input of the client up to then is delivered, however late that is.
     AfterInput(Duration),
     /// As soon as all input of the client is delivered, and at the latest when this time is over.
     OnceInputIsDelivered(Duration),
     /// When this time is over since the transfer's last byte.
     AfterLastByte(Duration),
-    /// Not at all.
+    /// Without a time limit.
     Never,
 }
 
-/// What the session waits for, and since when: the time runs on until this is another one.
+/// The reason for which the session waits, and since when: the time runs on until this value changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// What for.
+    /// The reason for the wait.
     pub(super) wait: Wait,
     /// Since which command of the client's or, outside of transfers, of ours to the backend.
     pub(super) restarts: u64,

@@ -84,7 +84,7 @@ pub(super) enum ClientProgress {
 }
 
 impl AcceptedClient {
-    /// Its connection, if nothing has been read of TLS and answered there.
+    /// The client's connection, if no TLS has been read and answered on it.
     pub(super) fn into_arrived(self) -> Option<DataConnection> {
         match self.progress {
             ClientProgress::Connected(arrived) => Some(arrived),

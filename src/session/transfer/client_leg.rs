@@ -31,7 +31,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// One is there.
+    /// A presence that starts with a connection.
     pub fn new() -> Self {
         Self {
             failure: watch::Sender::new(None),
@@ -92,7 +92,7 @@ pub(super) async fn open_client<E: LegEnd>(
     }
 }
 
-/// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
+/// Performs the handshake with a client that is the right one whatever it presents: we have connected to where it said.
 async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
     tls: Option<&DataTls>,
@@ -152,7 +152,7 @@ pub(super) async fn accept_client(
     }
 }
 
-/// Does the handshake with the connection that came. Where the client has to name its session, a connection that isn't its
+/// Performs the handshake with the connection that came. Where the client has to name its session, a connection that isn't its
 /// own is a stranger's, and the next one is accepted.
 async fn authenticate<E: LegEnd>(
     accepted: AcceptedClient,
@@ -217,7 +217,7 @@ async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailur
     }
 }
 
-/// Does the handshake with a connection to a leased port, and checks its proof.
+/// Performs the handshake with a connection to a leased port, and checks its proof.
 async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,

@@ -25,7 +25,7 @@ use crate::session::client_handshake;
 use crate::tls::DataTls;
 use crate::tls::binding::{ConnectionTls, Proof};
 
-/// What a handshake takes that begins before the transfer command.
+/// Parameters of a handshake that begins before the transfer command.
 #[derive(Debug)]
 pub struct EarlyHandshake {
     /// As PROT stands, with the tickets of a download.
@@ -87,7 +87,7 @@ async fn proceed(
 }
 
 impl EarlyConnection {
-    /// Does the rest of the handshake, for a transfer in this direction.
+    /// Completes the handshake, for a transfer in this direction.
     pub(super) async fn finish(self, direction: Direction) -> io::Result<(Stream, Proof)> {
         let stream = match self.handshake {
             Handshake::OverForClient(rest) => {

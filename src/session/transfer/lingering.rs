@@ -16,7 +16,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How many of a session's connections are left so. Most are over with the next packet.
 const MAX_LINGERING: usize = 4;
 
-/// Those of one session.
+/// The lingering connections of one session.
 #[derive(Debug, Clone, Default)]
 pub struct Lingering(Arc<Mutex<VecDeque<AbortHandle>>>);
 

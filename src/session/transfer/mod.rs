@@ -41,10 +41,10 @@ pub use running::RunningData;
 pub use stats::TransferStats;
 pub use throttle::{ThrottledTime, TransferLimits};
 
-/// What a transfer's task needs from its session.
+/// The parts of a session that a transfer's task needs.
 #[derive(Debug)]
 pub struct TransferContext {
-    /// Which way the bytes go.
+    /// The direction of the bytes.
     pub direction: Direction,
     /// The backend leg's TLS.
     pub backend_tls: Option<BackendSessionTls>,
@@ -58,19 +58,19 @@ pub struct TransferContext {
     pub site: String,
     /// The session of the transfer.
     pub session: SessionId,
-    /// What its backend knows it by, if it was told: for the log.
+    /// The session's id as its backend knows it, if it was sent it: for the log.
     pub sent_id: Option<GlobalSessionId>,
     /// The client's address, which is not that of a load balancer's connection.
     pub client: IpAddr,
     /// How an upload under TLS has to end.
     pub close_notify: CloseNotify,
-    /// Where finished sinks are left to be drained.
+    /// The finished sinks that are left to be drained.
     pub lingering: Lingering,
-    /// What broke the connections.
+    /// The faults that broke the connections.
     pub faults: Faults,
     /// How fast it may be, if it is limited.
     pub limits: Option<TransferLimits>,
-    /// What is found out for its records.
+    /// The measurements for the transfer's records.
     pub stats: TransferStats,
 }
 

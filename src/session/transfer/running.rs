@@ -33,7 +33,7 @@ pub struct RunningData {
     pub(super) ports: mpsc::Sender<DataEndpoint>,
     pub(super) moved: Arc<AtomicU64>,
     pub(super) began: Instant,
-    /// None where we connect to the client.
+    /// The client's data port; `None` where we connect to the client.
     pub(super) port: Option<ClientPort>,
     /// For how long its rate has held it back, if it is limited.
     pub(super) throttled: Option<ThrottledTime>,
@@ -126,7 +126,7 @@ impl RunningData {
         self.throttled.as_ref().map(ThrottledTime::get)
     }
 
-    /// What has been found out for its records.
+    /// The measurements for the transfer's records.
     pub fn stats(&self) -> &TransferStats {
         &self.stats
     }

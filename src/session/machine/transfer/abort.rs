@@ -18,7 +18,7 @@ pub(in super::super) struct Aborting {
     pub(super) details: Box<Details>,
     reason: AbortReason,
     resync: Resync,
-    /// What the backend has said to it so far.
+    /// The backend's replies so far.
     replies: Vec<Reply>,
 }
 
@@ -43,7 +43,7 @@ impl AbortReason {
 enum Resync {
     /// The backend was sent ABOR and has not answered.
     AborSent,
-    /// It was sent NOOP, too.
+    /// The backend was sent NOOP, too.
     NoopSent,
 }
 
@@ -74,7 +74,7 @@ impl Aborting {
         matches!(self.reason, AbortReason::Client)
     }
 
-    /// What has ended the transfer.
+    /// The outcome that the reason for the abort stands for.
     pub fn outcome(&self) -> Outcome {
         self.reason.outcome()
     }

@@ -141,8 +141,8 @@ impl Transfer {
         State::Transfer(self)
     }
 
-    /// Not before earlier commands, or the client takes it for the reply to those: so behind the transfer's 1yz, and not
-    /// before the two replies to its ABOR.
+    /// Whether NOOP may be answered: not before earlier commands, or the client takes the reply for theirs. So it is answered
+    /// after the transfer's 1yz, and not before the two replies to the client's ABOR.
     fn may_answer_noop(&self, cx: &Context) -> bool {
         let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_client_abort());
         let details = self.details();
@@ -221,7 +221,8 @@ impl Transfer {
         self.abandon_with_client(cx)
     }
 
-    /// Where nothing else distinguishes a truncated file from a complete one, the end of the control connection does.
+    /// Abandons the transfer if the client is gone and needed: where nothing else distinguishes a truncated file from a complete
+    /// one, the end of the control connection does.
     fn abandon_if_client_needed(self, cx: &mut Context) -> State {
         if cx.client == ClientPresence::Gone && self.needs_client() {
             return self.abandon_with_client(cx);

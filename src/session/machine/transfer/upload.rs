@@ -33,7 +33,7 @@ enum UploadStage {
     Ending(Option<Confirmed>),
     /// The backend has been sent the end of the file, and has yet to close.
     Ended(Option<Confirmed>),
-    /// Its leg has ended in order, and it has yet to say 2xx.
+    /// The backend's leg has ended in order, and the backend has yet to reply 2xx.
     Finished,
 }
 
