@@ -35,7 +35,7 @@ pub struct ControlConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriteState {
     Open,
-    /// It may have part of what it was sent last, and would take what follows for the rest.
+    /// A write has failed: the peer may have part of the last message, and would take what follows for the rest of it.
     Failed,
 }
 

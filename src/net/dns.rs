@@ -24,11 +24,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// More records than a name has that stands for servers; what is beyond is ignored.
 const MAX_RECORDS: usize = 256;
 
-/// Where names are looked up.
+/// Looks names up at name servers.
 #[derive(Clone)]
 pub struct DnsClient(TokioResolver);
 
-/// What a name stands for.
+/// The records of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsRecords<T> {
     /// At least one.
@@ -42,11 +42,11 @@ pub struct DnsRecords<T> {
 pub struct ServiceRecord {
     /// The server's name.
     pub target: String,
-    /// Its port.
+    /// The server's port.
     pub port: u16,
-    /// Those with the lowest are tried before all others.
+    /// The server's priority: those with the lowest value are tried before all others.
     pub priority: u16,
-    /// Its share among those of one priority.
+    /// The server's share among those of one priority.
     pub weight: u16,
 }
 
@@ -56,13 +56,13 @@ pub enum DnsError {
     /// The name servers say that there is no such name, or no such record of it.
     #[error("the name has no {0} records")]
     NoRecords(&'static str),
-    /// It can't be told which name servers to ask.
+    /// The name servers to ask can't be determined.
     #[error("no name servers to ask: {0}")]
     Unusable(#[source] NetError),
-    /// They say something else, or nothing.
+    /// The name servers returned an error, or no answer.
     #[error("no answer from the name servers: {0}")]
     Failed(#[source] NetError),
-    /// They say nothing in time.
+    /// The name servers did not answer in time.
     #[error("no answer from the name servers after {}", rounded(.0))]
     TimedOut(Duration),
 }

@@ -95,7 +95,7 @@ impl Opener {
     }
 }
 
-/// What helps where an address can't be listened on, to stand behind the error; nothing where that says all.
+/// Advice where an address can't be listened on, to follow the error; empty where that says all.
 pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
@@ -123,7 +123,7 @@ pub struct AcceptFailures {
 }
 
 impl AcceptFailures {
-    /// One more failure; returns whether it is the first one in a row.
+    /// Counts one more failure; returns whether it is the first one in a row.
     pub fn is_first(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true)
     }
@@ -142,7 +142,7 @@ impl AcceptFailures {
 pub struct Acceptor {
     listener: TcpListener,
     pause: Duration,
-    /// Of the task that calls [`Acceptor::accept`], if a watchdog wants to know whether it does.
+    /// Liveness of the task that calls [`Acceptor::accept`], if a watchdog wants to know whether it does.
     liveness: Option<LivenessHandle>,
 }
 
@@ -156,7 +156,7 @@ impl Acceptor {
         }
     }
 
-    /// Has the task that accepts answer liveness probes while it waits.
+    /// Makes the task that accepts answer liveness probes while it waits.
     pub fn with_liveness(self, liveness: Option<LivenessHandle>) -> Self {
         Self { liveness, ..self }
     }

@@ -1,4 +1,4 @@
-//! What is set on every socket, and why.
+//! Options that are set on sockets, and why.
 
 use std::io;
 use std::net::Shutdown;

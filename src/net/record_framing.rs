@@ -1,4 +1,4 @@
-//! Where TLS records begin and end (RFC 8446 §5.1), without looking into them.
+//! The boundaries of TLS records (RFC 8446 §5.1), found without looking into them.
 
 /// The type, the version and the length.
 pub const HEADER: usize = 5;
@@ -14,7 +14,7 @@ pub struct RecordFraming {
 }
 
 impl RecordFraming {
-    /// These bytes have come.
+    /// Follows these bytes, which have come next.
     pub fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.body_left > 0 {

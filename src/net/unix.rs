@@ -15,10 +15,10 @@ const MODE: u32 = 0o660;
 /// Why a socket can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// There is something else under its name.
+    /// The path exists and is no socket.
     #[error("there is a file of that name which is no socket; remove it, or choose another name")]
     NotASocket,
-    /// A process listens there.
+    /// Another process listens there.
     #[error("another process listens there; stop it, or choose another name")]
     InUse,
     /// The operating system refuses.
@@ -97,7 +97,7 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl SocketName {
-    /// Of a socket that a service manager has opened.
+    /// The name of a socket that a service manager has opened.
     pub fn of_another(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -105,7 +105,7 @@ impl SocketName {
         }
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -50,7 +50,7 @@ pub enum HandshakeFault {
     },
     /// The peer's certificate was issued by itself.
     SelfSigned {
-        /// Its name.
+        /// The certificate's subject.
         subject: String,
     },
     /// The peer's certificate names a trusted issuer, and another key than that one's has signed it.
@@ -60,7 +60,7 @@ pub enum HandshakeFault {
     },
     /// The peer shows a certificate authority's certificate as its own.
     AuthorityAsServer {
-        /// Its name.
+        /// The certificate's subject.
         subject: String,
     },
     /// The peer's certificate isn't the one that is pinned.
@@ -75,12 +75,12 @@ pub enum HandshakeFault {
     },
     /// The peer's certificate is of X.509 version 1 or 2.
     OldVersion {
-        /// Which.
+        /// The X.509 version.
         version: u32,
     },
     /// Something else is wrong with the peer's certificate.
     BadCertificate(String),
-    /// There is no certificate of our own to show.
+    /// No certificate of our own is available to show.
     NoCertificate,
     /// The two sides share no version of TLS.
     NoCommonVersion,

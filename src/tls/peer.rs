@@ -1,4 +1,4 @@
-//! What a certificate that a peer has shown says of itself, for people.
+//! A certificate that a peer has shown, in readable form.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use super::x509::escaped_name;
 pub struct ShownCertificate {
     /// For example `CN=ftp.example.com`.
     pub subject: String,
-    /// Its issuer.
+    /// The issuer's name, in the same form.
     pub issuer: String,
     /// From when on it is valid.
     pub not_before: SystemTime,

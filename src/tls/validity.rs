@@ -17,7 +17,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// That of a certificate; `None` if it can't be read.
+    /// The validity period of a certificate; `None` if it can't be read.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let validity = parsed.validity();
@@ -35,7 +35,7 @@ impl Validity {
         }
     }
 
-    /// That of a certificate which was refused for its end.
+    /// The validity period of a certificate that was refused because it has expired; its beginning is unknown.
     pub fn expired(not_after: SystemTime) -> Self {
         Self {
             not_before: None,

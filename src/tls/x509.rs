@@ -1,4 +1,4 @@
-//! What is read of certificates in more than one place.
+//! Functions on X.509 certificates that more than one module needs.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Name;

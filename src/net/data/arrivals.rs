@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::source::Source;
 
-/// What has arrived, as of the last look.
+/// The bytes that have arrived, as of the last look.
 pub(super) struct Arrivals {
     /// How many bytes in all.
     bytes: u64,
@@ -22,7 +22,7 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// Of a source that begins.
+    /// The arrivals of a source that begins.
     pub fn new(now: Instant) -> Self {
         Self {
             bytes: 0,
@@ -37,7 +37,7 @@ impl Arrivals {
         self.update(source, read, now);
     }
 
-    /// The same right after reading, with which what has arrived becomes a little less: it is decrypted.
+    /// Looks again right after reading, by which the bytes that have arrived become a little fewer: they are decrypted.
     pub fn look_after_reading(&mut self, source: &Source, read: u64, now: Instant) {
         if source.hides_arrivals() {
             self.last = now;
@@ -89,7 +89,7 @@ mod tests {
         (Source::plain(socket, Vec::new()), peer.unwrap())
     }
 
-    /// Has the reactor look, too.
+    /// Waits for a state of the source's unread bytes; makes the reactor look, too.
     async fn until(source: &Source, wanted: impl Fn(u64, bool) -> bool) {
         loop {
             let unread = source.unread();

@@ -15,7 +15,7 @@ use super::relay::{Progress, RelayEnd, RelayError, StepDeadline, StepTimeout};
 use super::sink::Sink;
 use super::source::{Fill, Source};
 
-/// What holds a relay back.
+/// Limits the speed of a relay.
 pub trait Throttle {
     /// How many bytes may be moved at a time, at least one.
     fn piece(&self) -> usize;

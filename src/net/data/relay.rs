@@ -46,7 +46,7 @@ impl StepTimeout for Duration {
     }
 }
 
-/// What takes note of the bytes as they go.
+/// Takes note of the bytes as they are relayed.
 pub trait Progress {
     /// The sink has taken these.
     fn moved(&self, bytes: &[u8]);

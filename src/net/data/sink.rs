@@ -28,7 +28,7 @@ impl Sink {
         Self(stream)
     }
 
-    /// Does the handshake with a backend.
+    /// Performs the handshake with a backend.
     ///
     /// # Errors
     /// What went wrong in the handshake, with rustls' own error within; the peer has been sent an alert.

@@ -31,7 +31,7 @@ pub enum Source {
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
-    /// The same, of a client whose handshake was done before the direction of the transfer was known.
+    /// With TLS, and a client whose handshake was done before the direction of the transfer was known.
     FromBufferedClient(Box<BufferedSource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
@@ -54,11 +54,11 @@ pub enum SourceEnd {
 pub(super) enum Fill {
     /// Bytes are there to be taken.
     Bytes,
-    /// There were no more.
+    /// The source has ended.
     End(SourceEnd),
 }
 
-/// What has arrived of a source and is not in its buffer yet.
+/// The bytes that have arrived at a source and are not in its buffer yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unread {
     /// How many bytes that is, as they come: under TLS, encrypted.
@@ -81,7 +81,7 @@ impl Source {
         })
     }
 
-    /// Does the handshake with a client, of which `read` has been read already. `amend` is given our first records before
+    /// Performs the handshake with a client, of which `read` has been read already. `amend` is given our first records before
     /// they go out.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Source {
         Ok(Self::FromClient(Box::new(source)))
     }
 
-    /// Does the handshake with a backend.
+    /// Performs the handshake with a backend.
     ///
     /// # Errors
     /// As [`Source::from_client`].
@@ -183,7 +183,7 @@ impl Source {
         }
     }
 
-    /// What has arrived and is not in [`Source::buffer`] yet.
+    /// The bytes that have arrived and are not in [`Source::buffer`] yet.
     pub(super) fn unread(&self) -> Unread {
         let socket = self.socket();
         // First, so that behind an end there are all bytes.

@@ -43,13 +43,13 @@ pub enum ProxyHeaderError {
     /// The header took too long.
     #[error("no complete PROXY header after {}", rounded(.0))]
     TimedOut(Duration),
-    /// Another protocol, or a malformed header.
+    /// The connection begins with another protocol, or a malformed header.
     #[error(transparent)]
     Malformed(#[from] BadHeader),
 }
 
 impl ProxyHeaderError {
-    /// Its metric label, if it is a fault.
+    /// The error's metric label, if it is a fault.
     pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
             Self::Empty => None,
@@ -92,7 +92,7 @@ pub async fn read(
     read_from_balancer(stream).await
 }
 
-/// The same of a connection whose peer is trusted.
+/// As [`read`], for a connection whose peer is trusted.
 ///
 /// # Errors
 /// If the header doesn't come whole within [`HEADER_TIMEOUT`].

@@ -212,7 +212,7 @@ const LOGGED_REFUSALS: u32 = 20;
 #[derive(Debug, Clone)]
 pub(super) struct EventSink {
     info: Arc<SessionInfo>,
-    /// What the client has connected to.
+    /// The address that the client has connected to.
     server: SocketAddr,
     metrics: Arc<Metrics>,
     transfer_logs: Arc<TransferLogs>,

@@ -162,7 +162,7 @@ pub enum Record {
     FileChanged(Box<FileChange>),
     /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {
-        /// What the client asked for.
+        /// The client's command.
         command: Command,
         /// Our reply to it.
         answer: Answer,

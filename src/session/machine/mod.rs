@@ -71,7 +71,7 @@ pub use wait::{Clock, Deadline, Wait};
 /// The settings that a session needs when it begins.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// What the client is greeted with, behind the 220.
+    /// The text of the greeting, after the code 220.
     pub greeting: Arc<str>,
     /// Routes logins to sites.
     pub router: Arc<Router>,

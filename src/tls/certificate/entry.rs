@@ -1,4 +1,4 @@
-//! One certificate of the configuration: what is served of it, and why not what lies there.
+//! One certificate of the configuration: the pair that is served, and why the content of its files is not.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,16 +12,16 @@ use crate::tls::pem::FileError;
 /// A certificate of the configuration, with what is in use of it.
 #[derive(Debug, Clone)]
 pub struct ConfiguredCertificate {
-    /// Its files and its name.
+    /// The certificate's files and name.
     pub source: Source,
     pair: Option<Arc<CertificatePair>>,
     refusal: Option<Arc<CertificateError>>,
-    /// What was last checked, for better or worse; none of files that couldn't be read.
+    /// Digest of the content that was last checked, whether accepted or refused; `None` for files that couldn't be read.
     content: Option<ContentDigest>,
 }
 
 impl ConfiguredCertificate {
-    /// Nothing of it has been loaded yet.
+    /// A certificate of which nothing has been loaded yet.
     pub(in crate::tls) fn new(source: Source) -> Self {
         Self {
             source,
@@ -100,12 +100,12 @@ impl ConfiguredCertificate {
         self.pair.is_some() || self.refusal.is_some()
     }
 
-    /// What was last checked of its files, be it in use or refused; none of files that couldn't be read.
+    /// Digest of the content of its files that was last checked, be it in use or refused; `None` for files that couldn't be read.
     pub(in crate::tls) fn content(&self) -> Option<ContentDigest> {
         self.content
     }
 
-    /// What new sessions may be shown.
+    /// The pair that new sessions may be shown.
     pub fn pair(&self) -> Option<&Arc<CertificatePair>> {
         self.pair.as_ref()
     }
@@ -115,7 +115,7 @@ impl ConfiguredCertificate {
         self.refusal.as_ref()
     }
 
-    /// What its files hold; `None` if it is ordered and not there yet.
+    /// Reads the content of its files; `None` if the certificate is ordered and not there yet.
     ///
     /// Blocks on the file system.
     ///
@@ -149,7 +149,7 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Its files can't be read; what is in use stays.
+    /// Records that its files can't be read; the pair in use stays.
     pub(in crate::tls) fn refuse_unreadable(&mut self, error: FileError) -> TryResult {
         self.content = None;
         Err(self.refuse(error.into()))

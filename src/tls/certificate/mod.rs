@@ -74,11 +74,11 @@ pub struct CertificatePair {
     pub broken_at: Option<usize>,
     /// SHA-256 of the leaf's DER form.
     pub fingerprint: [u8; 32],
-    /// What the two files held.
+    /// Digest of the content of the two files.
     pub(super) content: ContentDigest,
 }
 
-/// Which clients know the signatures of a certificate's key; the greater, the fewer.
+/// The clients that support the signatures of a certificate's key; the greater, the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyCompatibility {
     /// ECDSA: all.
@@ -93,7 +93,7 @@ pub enum KeyCompatibility {
 /// Clients that verify refuse a chain from the end of any certificate in it but a root on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainEnd {
-    /// Which certificate it is, counted from 1, the leaf.
+    /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
     /// When it became valid.
     pub not_before: SystemTime,
@@ -104,7 +104,7 @@ pub struct ChainEnd {
 /// Clients that verify refuse a chain until every certificate in it but a root is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainBegin {
-    /// Which certificate it is, counted from 1, the leaf.
+    /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
     /// When it becomes valid.
     pub not_before: SystemTime,
@@ -139,7 +139,7 @@ impl CertificatePair {
         PairFiles::read(certificate, private_key)?.check(now)
     }
 
-    /// The same of what the files are to hold.
+    /// As [`load`](Self::load), but for the content that the files are to have.
     ///
     /// # Errors
     /// As [`CertificatePair::load`].
@@ -157,7 +157,7 @@ impl CertificatePair {
         .check(now)
     }
 
-    /// Which clients can use its key.
+    /// The clients that can use the certificate's key.
     pub fn key_compatibility(&self) -> KeyCompatibility {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => KeyCompatibility::NoLegacySchannel,
@@ -166,7 +166,7 @@ impl CertificatePair {
         }
     }
 
-    /// What the leaf is for, for people: names, then addresses.
+    /// The names and addresses of the leaf, in readable form: names first.
     pub fn names_and_addresses(&self) -> String {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let all: Vec<String> = self.names.iter().cloned().chain(addresses).collect();
@@ -197,7 +197,7 @@ impl CertificatePair {
         self.names.iter().any(|own| own == name) || !name.starts_with("*.") && self.covers(name)
     }
 
-    /// Its public key, in DER form.
+    /// The certificate's public key, in DER form.
     pub fn public_key(&self) -> Option<Vec<u8>> {
         let key = self.key.key.public_key()?;
         Some(key.as_ref().to_vec())

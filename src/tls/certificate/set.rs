@@ -23,7 +23,7 @@ pub struct CertificateSet {
     default: Option<(usize, Arc<CertificatePair>)>,
     inventory: Inventory,
     names: NameIndex,
-    /// Where the certificates are that have every name of the default one.
+    /// The positions of the certificates that have every name of the default one.
     beside_default: Vec<usize>,
 }
 
@@ -118,7 +118,7 @@ impl Inventory {
         }
     }
 
-    /// Of entries that are known already, the central one first.
+    /// An inventory of entries that are known already, the central one first.
     pub(in crate::tls) fn new(
         entries: Vec<ConfiguredCertificate>,
         directories: Vec<DirectoryState>,
@@ -171,7 +171,7 @@ impl CertificateSet {
         Inventory::load(tls, None, now).into_set()
     }
 
-    /// What can be served of these, be it without a central pair.
+    /// The set of those that can be served, even without a central pair.
     pub(in crate::tls) fn new(inventory: Inventory) -> Self {
         // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
         let central = inventory
@@ -244,7 +244,7 @@ impl CertificateSet {
         directories.find(|it| **it.directory.path() == *path)
     }
 
-    /// This directory, as it was listed last.
+    /// The directory at this path, as it was listed last.
     pub(in crate::tls) fn listed(&self, path: &Path) -> Option<&ListedDirectory> {
         self.directory(path).map(|it| &it.directory)
     }
@@ -254,7 +254,7 @@ impl CertificateSet {
         self.directory(directory)?.fault.as_ref()
     }
 
-    /// What isn't served though it lies there: what it is called, and why.
+    /// The certificates that are refused although their files are there, by their names, with the reasons.
     pub fn refusals(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CertificateError>)> {
         let entries = self
             .entries()
@@ -277,7 +277,7 @@ impl CertificateSet {
         self.pairs().any(is_one)
     }
 
-    /// What a client is shown that has asked so, and verifies signatures of these kinds.
+    /// The certificate to show to a client that has asked so, and verifies signatures of these kinds.
     pub fn choose(
         &self,
         asked: &Asked<'_>,

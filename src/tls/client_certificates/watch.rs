@@ -16,7 +16,7 @@ use crate::tls::content_digest::ContentDigest;
 pub struct ClientTrustWatch {
     settings: ClientCertificates,
     pinned: Arc<HashSet<[u8; 32]>>,
-    /// What was last tried, for better or worse; none of files that can't be read.
+    /// Digest of the content that was last tried, whether accepted or refused; `None` for files that can't be read.
     last_content: Option<ContentDigest>,
     /// Settled when that was.
     state: Debounce<Vec<Option<FileStamp>>>,

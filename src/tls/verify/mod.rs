@@ -29,7 +29,7 @@ pub(super) enum CertificatePolicy {
     Roots(Arc<WebPkiServerVerifier>),
     /// To have this SHA-256.
     Fingerprint([u8; 32]),
-    /// Nothing.
+    /// No requirement.
     Nothing,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Verifier {
     max_version: TlsVersion,
 }
 
-/// What rustls' own errors leave out.
+/// Reasons of a rejection that rustls' own errors don't distinguish.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("self-signed certificate of {0}")]
@@ -175,7 +175,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What is wrong with a chain: a signature in it that is wrong is an issuer's, where in the handshake it is the peer's own.
+/// The fault of a chain: a wrong signature in it is an issuer's, where in the handshake it is the peer's own.
 fn of_chain(error: Error, certificate: &CertificateDer<'_>) -> Error {
     match (&error, x509_parser::parse_x509_certificate(certificate)) {
         (Error::InvalidCertificate(CertificateError::BadSignature), Ok((_, parsed))) => {

@@ -11,7 +11,7 @@ use crate::tls::certificate::{CertificateError, ConfiguredCertificate, TryResult
 #[derive(Debug)]
 pub(super) struct EntryWatch {
     entry: ConfiguredCertificate,
-    /// Of the certificate and its key; settled when they were last tried.
+    /// State of the certificate and its key; settled when they were last tried.
     state: Debounce<[Option<FileStamp>; 2]>,
     /// When content that was refused for its dates deserves another try.
     retry: Option<Retry>,

@@ -31,7 +31,7 @@ use record_buffer::RecordBuffer;
 
 /// One side of a TLS connection without buffers. rustls has two, of the same shape.
 pub trait Unbuffered: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
-    /// What rustls keeps for this side.
+    /// The data that rustls keeps for this side.
     type Data;
 
     /// Takes up what has arrived, see [`UnbufferedConnectionCommon`].
@@ -76,18 +76,18 @@ enum ReadState {
     Open,
     /// The peer has said close_notify.
     Ended,
-    /// Nothing after the gathered bytes can be trusted.
+    /// The connection has failed: nothing after the gathered bytes can be trusted.
     Failed(io::Error),
 }
 
-/// What a connection needs before it can go on.
+/// The step that a connection needs before it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     /// More from the peer.
     Read,
-    /// That the outgoing records go out.
+    /// The outgoing records have to be sent.
     Write,
-    /// Nothing any more: the peer has said close_notify.
+    /// No step any more: the peer has sent close_notify.
     Ended,
 }
 
@@ -99,7 +99,7 @@ impl TlsSource<UnbufferedServerConnection> {
 }
 
 impl<C: Unbuffered> TlsSource<C> {
-    /// Does the handshake, for which `read` has been read already. `amend` is given our first records before they go out.
+    /// Performs the handshake, for which `read` has been read already. `amend` is given our first records before they go out.
     pub(super) async fn handshake(
         socket: TcpStream,
         connection: C,
@@ -207,7 +207,7 @@ impl<C: Unbuffered> TlsSource<C> {
         }
     }
 
-    /// What a FIN without close_notify means. There are servers that end every file so, but none ends one within a record.
+    /// The result of a FIN without close_notify. There are servers that end every file so, but none ends one within a record.
     fn cut_off(&self) -> io::Result<Fill> {
         if self.incoming.is_empty() {
             Ok(Fill::End(SourceEnd::Unclean))

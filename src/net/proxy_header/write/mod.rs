@@ -34,10 +34,10 @@ pub enum Origin<'a> {
     Proxy,
 }
 
-/// What a backend is told of a client.
+/// The facts about a client that a backend is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayedClient<'a> {
-    /// Where it is, and where it connected to.
+    /// The client's address, and the one that it connected to.
     pub addresses: ProxiedAddresses,
     /// The host that led to its site, if it named one.
     pub authority: Option<&'a str>,
@@ -50,13 +50,13 @@ pub struct RelayedClient<'a> {
 /// The TLS of a client's control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Its version.
+    /// The TLS version.
     pub version: TlsVersion,
-    /// Its cipher suite.
+    /// The cipher suite.
     pub cipher_suite: CipherSuite,
 }
 
-/// Both ends of the client's connection, in one family.
+/// The addresses of both ends of the client's connection, in one family.
 enum Ends {
     V4(Ipv4Addr, Ipv4Addr),
     V6(Ipv6Addr, Ipv6Addr),
