@@ -18,7 +18,8 @@ use super::lease_table::{
 use super::peek::{self, PeekedHello};
 use super::{DataConnection, LeaseEvent};
 
-/// One for all ports, so that a reload, which opens and closes some, keeps every lease.
+/// Assigns the connections at all ports to leases. All ports share one dispatcher, so that a reload, which opens and closes some,
+/// keeps every lease.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Mutex<DispatcherState>,
@@ -50,9 +51,9 @@ struct Stranger {
 /// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
 enum UnassignedConnection {
-    /// It has just arrived, or its ClientHello has been read.
+    /// The connection has just arrived, or its ClientHello has been read.
     Waiting(DataConnection),
-    /// Its task reads its ClientHello. Dropping this ends the task and resets the connection.
+    /// The connection's task reads its ClientHello. Dropping this ends the task and resets the connection.
     Peeking(oneshot::Sender<LeaseId>),
 }
 
@@ -430,7 +431,7 @@ impl Drop for LeaseHandle {
 }
 
 impl ResetReason {
-    /// Its text in the log.
+    /// The reason's text in the log.
     fn as_str(self) -> &'static str {
         match self {
             Self::NoLease => "no session of this address has the port",

@@ -94,7 +94,7 @@ pub struct NoPort {
 pub enum LeaseEvent {
     /// The session's connection, as far as is known before its handshake.
     Connected(DataConnection),
-    /// One that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
+    /// A connection that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
     /// has been reset, and the lease goes on.
     Refused(Option<Ambiguity>),
 }
@@ -152,12 +152,12 @@ impl Contention {
 pub struct DataConnection {
     /// The connection.
     pub stream: TcpStream,
-    /// What has been read of it already: its ClientHello, or nothing.
+    /// The bytes that have been read of it already: its ClientHello, or none.
     pub read: Vec<u8>,
 }
 
 impl DataConnection {
-    /// Its first byte, which may have been read; none if it closes before that.
+    /// The connection's first byte, which may have been read; `None` if it closes before that.
     pub async fn first_byte(&self) -> Option<u8> {
         if let Some(first) = self.read.first() {
             return Some(*first);
@@ -204,7 +204,7 @@ impl PassivePorts {
         }
     }
 
-    /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
+    /// The address at which the ports of the listener's address `local` are open: `local` itself, or the wildcard.
     pub fn bound_address(&self, local: IpAddr) -> IpAddr {
         self.by_address
             .get(&local)

@@ -39,7 +39,8 @@ use crate::tls::{ClientCache, LoginId, TicketOwner};
 
 use client::ClientLeases;
 
-/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
+/// Number of clients without leases of which it is remembered which ports they used last, some 5 KiB each where there are 64
+/// ports.
 const REMEMBERED_CLIENTS: usize = 1024;
 
 /// A lease's number; never used twice.
@@ -83,11 +84,11 @@ pub struct LeaseRequest {
 /// The result of reading a connection's ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeekResult {
-    /// Its ClientHello offers this TLS session, which is live.
+    /// The ClientHello offers this TLS session, which is live.
     Session(TicketOwner),
-    /// It names no live session, or sent something else.
+    /// The connection names no live session, or sent something else.
     NoSession,
-    /// It closed before it sent anything.
+    /// The connection closed before it sent anything.
     Closed,
 }
 
@@ -96,20 +97,20 @@ pub enum PeekResult {
 pub enum Attribution {
     /// No known reason against it.
     Certain,
-    /// Another connection is there that is not identified yet.
+    /// Another connection has arrived that is not identified yet.
     Unsettled,
-    /// It may not: the connection may be another transfer's.
+    /// The transfer may not be reported complete: the connection may be another transfer's.
     Ambiguous(Ambiguity),
 }
 
 /// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// Another connection of the address arrived at the port.
+    /// Another connection from the client's address arrived at the port.
     AnotherConnection,
     /// A connection of a lease that has ended may still arrive at the port.
     LateConnection,
-    /// None: the client began no transfer, and another one waited for the port.
+    /// No connection is ambiguous: the client began no transfer, and another one waited for the port.
     Withdrawn,
 }
 
@@ -120,7 +121,7 @@ pub enum Effect {
     Granted {
         /// The lease.
         lease: LeaseId,
-        /// Its port.
+        /// The port.
         port: SocketAddr,
         /// Whether it only takes a connection that names its session.
         named: bool,
@@ -143,7 +144,7 @@ pub enum Effect {
     /// A connection was reset that did not name the lease's session, or closed before it sent anything, and could only
     /// have been meant for this lease; or one that is ambiguous.
     Refused(LeaseId, Option<Ambiguity>),
-    /// What may be reported of the lease's transfer has changed.
+    /// The attribution of the lease's transfer has changed.
     Attribution(LeaseId, Attribution),
     /// A connection of `one` has presented a TLS session of `other`.
     SharedCache {
@@ -161,7 +162,7 @@ pub enum Effect {
 pub struct UnassignedConnections {
     /// All of them.
     pub all: usize,
-    /// Those that can be no other lease's.
+    /// Connections that can be no other lease's.
     pub exclusive: usize,
 }
 
@@ -175,22 +176,23 @@ impl UnassignedConnections {
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetReason {
-    /// Its address has no lease at the port.
+    /// The connection's address has no lease at the port.
     NoLease,
-    /// It can't be meant for any lease.
+    /// The connection can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
     TooLate,
-    /// Too many connections of the address are unidentified.
+    /// Too many connections from the address are unidentified.
     TooMany,
 }
 
 /// How a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// Its transfer was reported complete.
+    /// The transfer was reported complete.
     Complete,
-    /// The backend would not begin its transfer, as the client was told: it closes its connection before it asks for another port.
+    /// The backend would not begin the transfer, as the client was told: it closes its connection before it asks for another
+    /// port.
     Refused,
     /// In any other way.
     Incomplete,

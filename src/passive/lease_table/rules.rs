@@ -1,10 +1,10 @@
-//! Which leases of one address may be at one port.
+//! Rules for which leases of one address may be at one port.
 
 use super::{Identity, LeaseRequest};
 use crate::tls::ClientCache;
 
 impl Identity {
-    /// Where the client keeps its TLS sessions, if its connection can name any.
+    /// The cache in which the client keeps its TLS sessions, if its connection can name any.
     pub fn cache(&self) -> Option<&ClientCache> {
         match self {
             Self::Address => None,

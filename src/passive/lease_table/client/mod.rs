@@ -21,7 +21,7 @@ pub(super) struct ClientLeases {
     /// Connections that are not identified, or not assigned yet; in the order of their arrival.
     connections: Vec<Connection>,
     cooldowns: Vec<Cooldown>,
-    /// Those that wait for a port, the first of them in front.
+    /// The requests that wait for a port, the first of them in front.
     queue: VecDeque<QueuedRequest>,
     /// When each port was last used.
     used: HashMap<SocketAddr, u64>,
@@ -45,7 +45,7 @@ struct GrantedLease {
     progress: LeaseProgress,
     /// A connection arrived at the port that may have been the lease's own, and was not accepted.
     saw_another: bool,
-    /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
+    /// Whether another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     attribution: Attribution,
     unassigned: UnassignedConnections,
@@ -59,11 +59,11 @@ struct GrantedLease {
 enum LeaseProgress {
     /// No connection is the lease's yet.
     Pending,
-    /// One has named its session, and has yet to prove it.
+    /// A connection has named the lease's session, and has yet to prove it.
     NamedBy(ConnectionId),
-    /// One is its own because of its address alone.
+    /// A connection is the lease's own because of its address alone.
     Alone,
-    /// Its connection has proven to be its own: other connections to the port don't change that.
+    /// The lease's connection has proven to be its own: other connections to the port don't change that.
     Proven,
 }
 
@@ -91,8 +91,9 @@ struct Cooldown {
     port: SocketAddr,
     former: LeaseRequest,
     until: Instant,
-    /// Its transfer was refused, and its one connection has come, as far as can be known. A later one may yet be its own, which the
-    /// client has closed by now: that does no handshake, but to a session in clear text it would be the end of a file.
+    /// Whether the former lease's transfer was refused and its one connection has come, as far as can be known. A later one may
+    /// yet be its own, which the client has closed by now: that does no handshake, but to a session in clear text it would be the
+    /// end of a file.
     is_closed: bool,
 }
 
