@@ -15,7 +15,7 @@ use super::reply::{Class, Reply};
 /// The longest path that is kept: more than `PATH_MAX` allows.
 const MAX_PATH: usize = 4096;
 
-/// Where a client is in its server's file system.
+/// The working directory of a client in its server's file system, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory(Option<Known>);
 
@@ -28,10 +28,10 @@ struct Known {
 }
 
 impl Directory {
-    /// Not known.
+    /// A directory that is not known.
     pub const UNKNOWN: Self = Self(None);
 
-    /// Its path, if it is known.
+    /// The directory's path, if it is known.
     pub fn path(&self) -> Option<&[u8]> {
         let known = self.0.as_ref()?;
         Some(if known.path.is_empty() {
@@ -100,7 +100,7 @@ impl Directory {
         said.starts_with(b"/") && known.is_some_and(|known| *known.path == *path)
     }
 
-    /// What a server says by itself, in quotes in front of the rest.
+    /// The directory in a server's reply, in quotes in front of the rest.
     fn said(path: Option<Cow<'_, [u8]>>) -> Self {
         let path = path.filter(|path| path.starts_with(b"/"));
         let root = Self(Some(Known {
@@ -204,7 +204,7 @@ mod tests {
         Some(std::str::from_utf8(path).expect("text"))
     }
 
-    /// Where these arguments of CWD lead, each accepted.
+    /// The directory that these arguments of CWD lead to, each accepted.
     fn walked(start: &str, names: &[&str]) -> Option<String> {
         let accepted = reply(b"250 ok");
         let walk = |at: Directory, name: &&str| at.after_cwd(name.as_bytes(), &accepted);

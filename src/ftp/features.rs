@@ -13,7 +13,7 @@ const NEVER_THEIRS: &[&str] = &[
     "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
 ];
 
-/// What Portcullis offers without a backend.
+/// The reply to FEAT without a backend: the features that Portcullis has itself.
 ///
 /// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. If
 /// UTF8 were listed, it would send names in UTF-8 to a server whose names are Latin-1.
@@ -51,7 +51,7 @@ pub fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
         .filter(|line| !line.is_empty())
 }
 
-/// What is on offer: EPRT only where active mode is.
+/// The features of Portcullis itself: EPRT only where active mode is allowed.
 fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
     OWN.iter()
         .copied()

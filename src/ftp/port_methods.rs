@@ -7,14 +7,14 @@
 use super::server::{PortMethod, PortMethods};
 use crate::config::PassiveMode;
 
-/// What is known of a backend's data ports.
+/// Properties of a backend's data ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendPorts {
-    /// What the site says.
+    /// The passive mode that the site is configured with.
     pub mode: PassiveMode,
     /// Whether its control connection runs over IPv6, where PASV has no meaning.
     pub ipv6: bool,
-    /// What it has refused, or what led to no port that could be reached, while another way was good.
+    /// The methods that the backend has refused, or that led to no port that could be reached, while another one was good.
     pub avoid: PortMethods,
 }
 
