@@ -22,7 +22,7 @@ pub type CredentialFile = LookupFile<Passwords>;
 /// The files of passwords that a configuration names.
 pub type CredentialFiles = LookupFiles<Passwords>;
 
-/// Those of a configuration that is not in force yet.
+/// The credential files of a configuration that is not in force yet.
 pub type LoadedCredentials = LoadedFiles<Passwords>;
 
 /// The passwords in a file, not yet in use.
@@ -31,7 +31,7 @@ pub type NewCredentials = NewContent<Passwords>;
 /// Why a file of passwords is not used.
 pub type CredentialFileError = LookupFileError<PasswordFault>;
 
-/// What is wrong with a line. Nothing of its content is repeated.
+/// The fault of a line. Nothing of its content is repeated.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is
 pub enum PasswordFault {

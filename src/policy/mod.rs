@@ -1,4 +1,5 @@
-//! What one site allows its clients: from where, by which certificates, with which commands, how fast, and what they are told.
+//! The rules of one site for its clients: from where, by which certificates, with which commands, how fast, and what they are
+//! told.
 //!
 //! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
 //! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
@@ -24,7 +25,7 @@ pub use notice::Notice;
 pub use rates::{Rate, Rates};
 pub use users::{UserFile, UserFiles, UserList};
 
-/// What one site allows its clients.
+/// The rules of one site for its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SitePolicy {
     /// From where.
@@ -35,7 +36,7 @@ pub struct SitePolicy {
     pub commands: CommandRules,
     /// The reply to each login while the site is out of service.
     pub maintenance: Option<Notice>,
-    /// What stands before the backend's own reply to a login.
+    /// The text in front of the backend's own reply to a login.
     pub login_text: Option<Notice>,
     /// How fast they transfer.
     pub rates: Rates,

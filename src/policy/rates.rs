@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// What the transfers of a site may take of the network in each direction; `None` is no limit.
+/// Limits of the bandwidth of a site's transfers in each direction; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// All sessions of the site together.
@@ -46,7 +46,7 @@ impl Rate {
     /// No network is as fast.
     pub const HIGHEST: u64 = 1_000_000_000_000;
 
-    /// So many bits a second.
+    /// A rate of this many bits a second.
     ///
     /// # Errors
     /// If they are too few or too many.

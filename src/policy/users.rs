@@ -21,13 +21,13 @@ pub struct Names(HashSet<Box<[u8]>>);
 /// A text that stands for no user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// A star elsewhere than at the end, or a second one.
     #[error("has a `*` that is not its last character")]
     Star,
-    /// It can't be the argument of USER.
+    /// The text has a control character, so it can't be the argument of USER.
     #[error("has a control character")]
     ControlCharacter,
 }
@@ -122,7 +122,7 @@ pub type UserFile = LookupFile<Names>;
 /// The files of users that a configuration names.
 pub type UserFiles = LookupFiles<Names>;
 
-/// Those of a configuration that is not in force yet.
+/// The user files of a configuration that is not in force yet.
 pub type LoadedUsers = LoadedFiles<Names>;
 
 /// The names in a file, not yet in use.
@@ -137,7 +137,7 @@ pub type UserFileError = LookupFileError<NameFault>;
 pub struct NameFault {
     /// From 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub why: PatternError,
 }
 
