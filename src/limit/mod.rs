@@ -32,7 +32,7 @@ pub struct Limiter {
 #[derive(Debug)]
 struct Counts {
     total: usize,
-    /// Only clients with at least one session.
+    /// Session counts by client; only clients with at least one session are in it.
     by_client: HashMap<ClientKey, usize>,
     rate: RateLimiter,
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::outcome::Direction;
 use crate::policy::{Rate, Rates};
 
-/// What each transfer gets, in bytes a second, however many there are.
+/// Bytes a second that each transfer gets, however many there are.
 const FLOOR: u64 = 2 * 1024;
 
 /// The smallest piece: less costs more for its headers and system calls than for its bytes.
@@ -29,8 +29,8 @@ const LARGEST_PIECE: u64 = 64 * 1024;
 /// The time that a round takes in which each transfer of a bucket moves a piece.
 const ROUND: Duration = Duration::from_millis(125);
 
-/// What a bucket that was not used may be used for at once, as the time in which its rate moves that. It makes up for
-/// timers, which are up to some milliseconds late.
+/// Time whose bytes, at its rate, a bucket that was not used may be used for at once. It makes up for timers, which are up to
+/// some milliseconds late.
 const BURST: Duration = Duration::from_millis(125);
 
 /// How far ahead a schedule is filled: twice what the smallest piece takes at [`FLOOR`]. So it is full also after
@@ -57,12 +57,12 @@ impl Bucket {
     }
 }
 
-/// One bucket in each direction of a site, and how many transfers use it. Lives as long as the process.
+/// The bandwidth of a site: one bucket in each direction, and how many transfers use it. Lives as long as the process.
 #[derive(Debug, Default)]
 pub struct SiteBandwidth(BothWays<Shared>);
 
-/// One bucket in each direction of a session. Lives as long as the session, so that many small files are as slow as a large
-/// one.
+/// The bandwidth of a session: one bucket in each direction. Lives as long as the session, so that many small files are as slow
+/// as a large one.
 #[derive(Debug, Default)]
 pub struct SessionBandwidth(BothWays<Bucket>);
 
@@ -99,7 +99,7 @@ pub struct TransferBandwidth {
 }
 
 impl TransferBandwidth {
-    /// Of a transfer that begins.
+    /// The bandwidth of a transfer that begins.
     pub fn new(
         rates: Rates,
         direction: Direction,
