@@ -88,7 +88,7 @@ impl Drop for PendingAttempt {
     }
 }
 
-/// What a failed login leads to.
+/// The consequences of a failed login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Penalty {
     /// How long its reply is held back.
@@ -102,11 +102,11 @@ pub struct Penalty {
 /// Whether a client may try to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It may.
+    /// The client may try.
     Admitted,
-    /// It may not from now on.
+    /// The client may not try from now on.
     NewlyBlocked,
-    /// It may not, and has been told so before.
+    /// The client may not try, and has been told so before.
     Blocked,
 }
 
@@ -284,7 +284,7 @@ impl Default for Guard {
 pub struct ClientFailures {
     /// The client.
     pub client: ClientKey,
-    /// None for logins that led to no site.
+    /// The site of the logins; `None` if they led to no site.
     pub site: Option<SiteId>,
     /// How many count.
     pub failures: u32,
@@ -292,11 +292,11 @@ pub struct ClientFailures {
     pub blocked_for: Duration,
 }
 
-/// What is counted apart.
+/// Key of the records: the failures of each client are counted separately for each site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct GuardKey {
     client: ClientKey,
-    /// None for logins that led to no site.
+    /// The site of the logins; `None` if they led to no site.
     site: Option<SiteId>,
 }
 
@@ -332,7 +332,7 @@ impl FailureRecord {
         }
     }
 
-    /// One drop more, unless this very guess has had its own.
+    /// Counts one failure more, unless this very guess has been counted.
     fn count(&mut self, fingerprint: FingerprintValue, rules: &GuardRules, now: Instant) {
         if self.counted.contains(&Some(fingerprint)) {
             return;
@@ -346,7 +346,7 @@ impl FailureRecord {
             .limited_to(rules.window, now);
     }
 
-    /// What becomes of the client after so many failures.
+    /// Updates the client's status after this number of failures.
     fn update_status(&mut self, failures: u32, rules: &GuardRules, now: Instant) -> Status {
         if now < self.blocked_until {
             Status::Blocked
@@ -369,7 +369,7 @@ impl GuardRules {
         (self.window / self.failures.max(1)).max(Duration::from_nanos(1))
     }
 
-    /// Nothing for the first ones, then twice as long for each.
+    /// The delay of the reply: none after the first failures, then twice as long for each.
     fn delay_of(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(FREE_FAILURES + 1) else {
             return Duration::ZERO;
