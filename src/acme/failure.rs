@@ -21,7 +21,7 @@ const MAX_TEXT: usize = 1024;
 #[derive(Debug)]
 pub(super) struct QuestionError {
     pub cause: Cause,
-    /// Not before then, the authority says.
+    /// The earliest time for another attempt, as the authority has asked.
     pub retry_after: Option<SystemTime>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct QuestionError {
 pub(super) struct OrderError {
     pub stage: AcmeStage,
     pub cause: Cause,
-    /// Not before then, the authority says.
+    /// The earliest time for another attempt, as the authority has asked.
     pub retry_after: Option<SystemTime>,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// The same with the page that the authority refers to, if this is its refusal.
+    /// As the cause itself, with the page that the authority refers to, if this is its refusal.
     pub fn referred(self, page: Option<String>) -> Self {
         match (self, page) {
             (

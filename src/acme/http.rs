@@ -42,7 +42,7 @@ const POLL_EVERY: Duration = Duration::from_secs(30);
 /// How much of a header of an answer is shown, in bytes.
 const MAX_HEADER: usize = 256;
 
-/// What the client sends as User-Agent (RFC 8555 §6.1).
+/// The client's User-Agent (RFC 8555 §6.1).
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
 
@@ -95,11 +95,11 @@ pub(super) enum HttpError {
 pub(super) enum Roots {
     /// The system's.
     System,
-    /// Those of the file that is configured.
+    /// The roots in the configured file.
     File,
 }
 
-/// Which roots have missed the issuer, if it is that.
+/// Tells which roots are trusted, if the fault is that they lack the issuer; else empty.
 fn trusted(fault: &HandshakeFault, roots: Roots) -> &'static str {
     match (fault, roots) {
         (
@@ -139,7 +139,7 @@ impl Client {
         })
     }
 
-    /// What the last answer says, if it was a refusal.
+    /// The details of the last answer, if it was a refusal.
     pub fn last_refusal(&self) -> &LastRefusal {
         &self.last
     }

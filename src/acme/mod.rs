@@ -82,7 +82,7 @@ impl Acme {
         })
     }
 
-    /// Has the orders made by `run`, which ends when it is told that it is stopped.
+    /// Spawns the orders as `run`, which ends when it is told that it is stopped.
     fn spawn<R>(
         settings: &AcmeSettings,
         run: impl FnOnce(Arc<Notify>, watch::Receiver<bool>) -> R,
@@ -179,8 +179,8 @@ async fn run_with_restart<R: Future<Output = ()>>(
     }
 }
 
-/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server. Blocks on the
-/// file system.
+/// The problems that would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server.
+/// Blocks on the file system.
 pub fn problems(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();
     if let Err(error) = state::check_directory(&settings.state) {

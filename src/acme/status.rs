@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// What is known at the moment; nothing where no certificate is ordered.
+/// The state of orders at the moment; `None` where no certificate is ordered.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<Option<Report>>);
 
 /// How it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What is being done.
+    /// The present activity.
     pub activity: Activity,
     /// The names that are ordered.
     pub names: String,
@@ -24,21 +24,21 @@ pub struct Report {
     pub trouble: Option<String>,
 }
 
-/// What is being done.
+/// The present activity of orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// Nothing before the next attempt.
+    /// Nothing is done before the next attempt.
     Waiting,
     /// An order is under way.
     Ordering,
-    /// Another instance with the same directory orders.
+    /// Another instance with the same directory makes an order.
     Elsewhere,
     /// The directory can't be used.
     Unusable,
 }
 
 impl Activity {
-    /// Its text in the live view.
+    /// The activity's text in the live view.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -55,7 +55,7 @@ impl Status {
         self.lock().clone()
     }
 
-    /// It stands like this now.
+    /// Sets the present state.
     pub fn set(&self, report: Report) {
         *self.lock() = Some(report);
     }

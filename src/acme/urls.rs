@@ -14,7 +14,7 @@ use crate::config::https_port;
 #[error("{member} of {resource} is {}, which isn't an https URL", quoted(url))]
 pub(super) struct BadUrl {
     member: &'static str,
-    /// Where it stands.
+    /// The resource that the URL was found in.
     resource: String,
     url: String,
 }

@@ -32,7 +32,7 @@ const LOCK_EVERY: Duration = Duration::from_secs(2);
 
 /// Orders, and asks; a test has another.
 pub(super) trait Authority {
-    /// Has a certificate issued, and put into the files.
+    /// Orders a certificate, and puts it into the files.
     async fn order(
         &self,
         replaced: Option<&CertificateIdentifier<'static>>,
@@ -125,7 +125,7 @@ async fn reloaded_within(reloaded: &Notify, pause: Duration) -> bool {
     timeout(pause, reloaded.notified()).await.is_ok()
 }
 
-/// What is wrong with the directory.
+/// A problem with the directory.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     /// The last thing, which is said once.
@@ -157,7 +157,7 @@ impl Report {
     }
 }
 
-/// What orders begin with.
+/// The event that orders begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// The process: what failed before it began did so for reasons that may still hold.
@@ -168,7 +168,7 @@ pub(super) enum Start {
     Reload,
 }
 
-/// What one configuration's orders need.
+/// The parts that one configuration's orders need.
 pub(super) struct Engine<A> {
     pub authority: A,
     pub wanted: Arc<Wanted>,
@@ -185,7 +185,7 @@ pub(super) struct Engine<A> {
     pub memory: Memory,
 }
 
-/// What one instance knows that isn't in the directory.
+/// The knowledge of one instance that isn't in the directory.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// An order of its own, as the directory has it and as it ended, while that can't be written.
@@ -198,11 +198,11 @@ pub(super) struct Memory {
 #[derive(Debug, Clone, Copy)]
 enum There {
     Nothing,
-    /// It can't be served.
+    /// The certificate can't be served.
     Unusable,
     /// By the clock of this machine.
     NotYetValid,
-    /// It expires then, or has: clients are shown it then, too.
+    /// The certificate expires then, or has: clients are shown it then, too.
     Until(SystemTime),
 }
 
@@ -235,7 +235,7 @@ impl There {
     }
 }
 
-/// What was found in the directory.
+/// The state found in the directory.
 struct Found {
     certificate: Option<Certificate>,
     there: There,
@@ -270,7 +270,7 @@ impl Found {
 }
 
 impl<A: Authority> Engine<A> {
-    /// Does what is due until it is stopped.
+    /// Makes the orders and questions that are due until it is stopped.
     pub async fn run(mut self, mut trouble: Trouble, mut stopped: watch::Receiver<bool>) {
         if let Err(error) = self.recover().await {
             trouble.log(error.to_string(), (self.now)());
@@ -311,7 +311,7 @@ impl<A: Authority> Engine<A> {
         .await
     }
 
-    /// Does what is due; returns how long to wait until something may be.
+    /// Makes the order or question that is due; returns how long to wait until something may be.
     async fn step(&mut self, stopped: &mut watch::Receiver<bool>) -> Result<Duration, Cause> {
         let mut found = self.look().await?;
         if !found.is_due() && found.begun.is_some() {
@@ -429,7 +429,7 @@ impl<A: Authority> Engine<A> {
         self.show_as(found, activity, found.plan.order, &found.record.attempts);
     }
 
-    /// Another instance has the lock. An order that it has begun hasn't failed by that.
+    /// Shows that another instance has the lock. An order that it has begun hasn't failed by that.
     fn show_order_elsewhere(&self, found: &Found) {
         let activity = Activity::Elsewhere;
         match found.begun {
@@ -598,7 +598,7 @@ impl<A: Authority> Engine<A> {
             .await
     }
 
-    /// Does something with the directory, on a thread on which that may block.
+    /// Runs an operation on the directory, on a thread on which that may block.
     async fn apart<T: Send + 'static>(
         &self,
         what: impl FnOnce(&State, &Wanted) -> Result<T, super::StateError> + Send + 'static,

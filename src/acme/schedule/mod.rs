@@ -67,12 +67,12 @@ pub struct Window {
     pub end: SystemTime,
 }
 
-/// What the authority has said of the renewal of one certificate.
+/// The authority's answer about the renewal of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suggestion {
-    /// Which certificate it is about (RFC 9773 §4.1).
+    /// Identifier of the certificate that it is about (RFC 9773 §4.1).
     pub certificate: String,
-    /// What it suggests, if it suggests anything.
+    /// The suggested window, if any.
     pub window: Option<Window>,
     /// When it is to be asked again.
     #[serde(with = "seconds")]
@@ -91,7 +91,7 @@ pub struct Attempts {
     /// When the last one ended, or began.
     #[serde(with = "seconds::option")]
     last: Option<SystemTime>,
-    /// Not before then, the authority has said.
+    /// The earliest time for another order, as the authority has asked.
     #[serde(with = "seconds::option")]
     retry_after: Option<SystemTime>,
     /// Whether the last one has not ended yet: it is under way, or its process has ended in it. The lock tells which.
@@ -115,8 +115,8 @@ impl Attempts {
         self.begun.drain(..surplus);
     }
 
-    /// It has failed; the authority may have said when to try again. It can't put that off by more than half of what is left of the
-    /// certificate that is there until `end`, so that it is asked a few times more before that.
+    /// Records that the order has failed; the authority may have asked to try again later. It can't put that off by more than
+    /// half of what is left of the certificate that is there until `end`, so that it is asked a few times more before that.
     pub fn failed(
         &mut self,
         now: SystemTime,
@@ -135,26 +135,27 @@ impl Attempts {
         self.last.filter(|_| self.is_begun)
     }
 
-    /// The same as if the last one had not begun.
+    /// The record as if the last order had not begun.
     pub fn before_last(mut self) -> Self {
         self.failures = self.failures.saturating_sub(1);
         self
     }
 
-    /// It has succeeded.
+    /// Records that the order has succeeded.
     pub fn succeeded(&mut self, now: SystemTime) {
         self.forgive();
         self.obtained = Some(now);
     }
 
-    /// It was broken off by the operator, which says nothing of the next one. The limit of an hour stays.
+    /// Records that the order was broken off by the operator, which predicts nothing about the next one. The limit of an hour
+    /// stays.
     pub fn broken_off(&mut self) {
         self.failures = self.failures.saturating_sub(1);
         self.is_begun = false;
         self.retry_after = None;
     }
 
-    /// Another certificate is ordered now, which may well succeed. The limit of an hour stays.
+    /// Forgets failures, since another certificate is ordered now, which may well succeed. The limit of an hour stays.
     pub fn forgive(&mut self) {
         self.failures = 0;
         self.last = None;

@@ -81,7 +81,7 @@ pub enum StateError {
     },
 }
 
-/// What a certificate is ordered for: one for anything else is not what is wanted.
+/// The settings that a certificate is ordered for: one for any others is not what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wanted {
     directory: String,
@@ -125,9 +125,9 @@ pub(super) struct LastFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct StoredSchedule {
-    /// What the certificate was ordered for.
+    /// The settings that the certificate was ordered for.
     pub issued_for: Option<Wanted>,
-    /// What the attempts were made for.
+    /// The settings that the attempts were made for.
     pub tried_for: Option<Wanted>,
     pub attempts: Attempts,
     pub suggestion: Option<Suggestion>,
@@ -183,7 +183,7 @@ pub(super) struct Lock {
 }
 
 impl State {
-    /// This directory, which is made if it isn't there.
+    /// Opens this directory, and makes it if it isn't there.
     pub fn open(directory: &Path) -> Result<Self, StateError> {
         let state = Self {
             directory: directory.to_owned(),
@@ -495,7 +495,7 @@ fn some_names(pair: &CertificatePair) -> String {
     }
 }
 
-/// Where between 0 and 1 a certificate is, by its fingerprint.
+/// A number from 0 to 1 that depends on a certificate's fingerprint alone.
 fn spread(fingerprint: &[u8; 32]) -> f64 {
     let [a, b, c, d, ..] = *fingerprint;
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
@@ -514,7 +514,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         .map_err(at(path))
 }
 
-/// So that names that were changed outlast a loss of power.
+/// Syncs a directory, so that names that were changed outlast a loss of power.
 fn sync_directory(directory: &Path) -> Result<(), StateError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())

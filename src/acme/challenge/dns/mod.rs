@@ -78,7 +78,7 @@ impl TxtRecord {
 }
 
 impl Records {
-    /// Those for these proofs; none is there yet.
+    /// The records for these proofs; none has been made yet.
     pub fn of(program: PathBuf, proofs: &[Proof]) -> Self {
         let records = proofs.iter().map(|proof| TxtRecord {
             name: format!("_acme-challenge.{}", proof.name),
