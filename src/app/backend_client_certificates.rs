@@ -92,7 +92,7 @@ fn log_refusal(error: &CertificateError) {
     tracing::error!(%error, "new client certificate refused, keeping the current one");
 }
 
-/// Of both files, since pairs may have one of them in common.
+/// The name of a certificate: of both files, since pairs may have one of them in common.
 fn name(certificate: &BackendClientCertificate) -> String {
     let files = certificate.files();
     let (certificate, key) = (&files.certificate, &files.private_key);

@@ -91,7 +91,7 @@ async fn log_progress(shared: &Shared, time_limit: Duration) -> Infallible {
     }
 }
 
-/// Its answer is dropped.
+/// Refuses a reload: its answer is dropped.
 fn refuse(_: ReloadAnswer) {
     tracing::warn!("reload ignored, the process is shutting down");
 }

@@ -81,7 +81,7 @@ pub enum StartError {
     Socket {
         /// As configured.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: SocketError,
     },
     /// A socket of the service manager can't be used.
@@ -93,7 +93,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What it says of a reload.
+    /// The refusal of a reload for this error.
     pub(super) fn refusal(&self) -> Refusal {
         let text = self.to_string();
         let summary = match self {

@@ -131,7 +131,7 @@ mod tests {
             found.map(|found| found.is_err())
         }
 
-        /// What is found in the time in which unchanged files are tried once.
+        /// The findings in the time in which unchanged files are tried once.
         fn found_in_time(&mut self) -> Vec<bool> {
             (0..POLLS_PER_TRY).filter_map(|_| self.poll()).collect()
         }

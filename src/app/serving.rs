@@ -1,4 +1,4 @@
-//! What runs for the configuration in use: the tasks that accept, the admin endpoint and the monitors of backends.
+//! The tasks that run for the configuration in use: those that accept, the admin endpoint and the monitors of backends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

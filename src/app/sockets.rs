@@ -21,7 +21,7 @@ use crate::passive::{self, PassiveListeners, PassivePorts};
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub opener: Arc<Opener>,
-    /// Those of every configuration that a session still holds.
+    /// The passive listeners of every configuration that a session still holds.
     pub passive: PassiveListeners,
     pub listeners: Accepting,
     pub admin: Accepting,
@@ -35,7 +35,7 @@ pub(super) struct AdminSocket {
     _stop: oneshot::Sender<()>,
 }
 
-/// What a configuration listens on.
+/// The sockets that a configuration listens on.
 pub(super) struct OpenedSockets {
     pub passive: PassivePorts,
     pub new: NewListeners,
@@ -58,7 +58,7 @@ pub(super) struct BoundListener {
 }
 
 impl Sockets {
-    /// None is open yet; all are to be opened by `opener`, as those of `passive`.
+    /// Sockets of which none is open yet; all are to be opened by `opener`, as those of `passive`.
     pub fn new(passive: PassiveListeners, opener: Arc<Opener>) -> Self {
         Self {
             opener,

@@ -14,7 +14,7 @@ use crate::policy::users::Names;
 use crate::snapshot::Snapshot;
 use crate::tls::{self, BackendClientCertificateWatch};
 
-/// One watch over the files of each kind.
+/// The watches, one over the files of each kind.
 #[derive(Debug)]
 pub(super) struct Watchers {
     certificates: Watcher<tls::CertificateWatch>,

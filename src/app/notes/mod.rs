@@ -26,18 +26,18 @@ pub(super) use client_certificates::ended_since;
 pub struct Note {
     /// How much it matters.
     pub severity: Severity,
-    /// Its kind, for programs.
+    /// The note's kind, for programs.
     pub code: NoteCode,
-    /// Its text.
+    /// The note's text.
     pub text: String,
 }
 
 /// How much a note matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Some clients will fail.
+    /// The note is about a fault: some clients will fail.
     Warning,
-    /// Probably intended.
+    /// The note is about something that is probably intended.
     Hint,
 }
 

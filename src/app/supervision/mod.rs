@@ -1,7 +1,7 @@
-//! What a service manager such as systemd hears of the process, and what it is told to look after: readiness, reloads, the end,
-//! how many sessions there are, and whether new ones are accepted (sd_notify(3)).
+//! Notifications to a service manager such as systemd, and the watchdog that it is asked for: readiness, reloads, the end, how
+//! many sessions there are, and whether new ones are accepted (sd_notify(3)).
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing of this runs.
+//! Without `NOTIFY_SOCKET` in the environment none of this runs.
 
 mod notifier;
 mod status;
@@ -41,7 +41,7 @@ struct Supervised {
     watchdog: Option<(Duration, Arc<Liveness>)>,
 }
 
-/// What the status is made of.
+/// The sources of the status.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub shared: Arc<Shared>,
@@ -87,7 +87,7 @@ impl Supervision {
         }
     }
 
-    /// It is in force, or refused, which `sources` know.
+    /// Reports that the reload is over: the configuration is in force, or refused, which `sources` know.
     pub fn reloaded(&self, sources: impl FnOnce() -> Sources) {
         if let Some(supervised) = &self.0 {
             supervised.notifier.ready(&sources().status().to_string());

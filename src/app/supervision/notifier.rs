@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::base::text::escape;
 
-/// Where the manager says that it listens.
+/// The environment variable with the address of the manager's socket.
 const ADDRESS: &str = "NOTIFY_SOCKET";
 
 /// Sends to the manager.
@@ -25,16 +25,16 @@ pub(super) struct Notifier(Mutex<Sender>);
 
 #[derive(Debug)]
 struct Sender {
-    /// Where to, or why not.
+    /// The socket and the manager's address; an error if there is no way to send.
     way: Result<(UnixDatagram, SocketAddr), ()>,
-    /// Not delivered yet: at most one of each kind, in the order in which they were sent.
+    /// Messages not delivered yet: at most one of each kind, in the order in which they were sent.
     waiting: Vec<(Kind, String)>,
     /// As it was last sent.
     status: String,
     has_warned: bool,
 }
 
-/// What a message is about: a later one of the same kind takes the place of one that waits.
+/// The kind of a message: a later one of the same kind takes the place of one that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ready,

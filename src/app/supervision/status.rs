@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::base::text::escape;
 
-/// What is to be seen at a glance.
+/// The facts to be seen at a glance.
 #[derive(Debug)]
 pub(super) struct Status {
     pub sessions: usize,
