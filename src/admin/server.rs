@@ -96,8 +96,8 @@ pub(super) async fn serve_within(deadlines: Deadlines, acceptor: Acceptor, admin
     serve_until(never, TcpIncoming(acceptor), deadlines, admin).await;
 }
 
-/// The same over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and those that
-/// there are get their answers. The reload that closes the socket may have come over it.
+/// As [`serve`], but over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and
+/// those that there are get their answers. The reload that closes the socket may have come over it.
 pub async fn serve_socket(
     listener: UnixListener,
     admin: Arc<Admin>,

@@ -43,10 +43,10 @@ pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
 /// After how many seconds a browser loads it again.
 const REFRESH_SECONDS: u32 = 10;
 
-/// Its hash is in [`HEADERS`].
+/// The page's style sheet; its hash is in [`HEADERS`].
 const STYLE: &str = include_str!("style.css");
 
-/// What it shows.
+/// The content of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// The process, with its sites and backends.

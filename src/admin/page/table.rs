@@ -5,16 +5,16 @@ use maud::{Markup, html};
 /// A table under its heading.
 pub(super) struct Table<'a, const COLUMNS: usize> {
     pub name: &'static str,
-    /// What stands beside the name.
+    /// The text beside the name.
     pub note: &'a str,
     pub columns: [Column; COLUMNS],
     /// The first cell names the row.
     pub rows: Vec<[Markup; COLUMNS]>,
-    /// What stands in place of a table without rows.
+    /// The text in place of a table without rows.
     pub empty: &'static str,
 }
 
-/// What is in a column decides how it is aligned.
+/// A column with its heading; the kind of its content decides how it is aligned.
 #[derive(Debug)]
 pub(super) enum Column {
     Text(&'static str),
