@@ -18,7 +18,7 @@ const REMEMBERED: usize = 20;
 #[derive(Debug)]
 pub struct ReloadLog {
     state: Mutex<State>,
-    /// Which count reloads, and show what stands.
+    /// The metrics, which count reloads, and show the refusals that stand.
     metrics: Arc<Metrics>,
 }
 
@@ -61,14 +61,14 @@ impl Drop for Stall {
 
 type Key = (ReloadSubject, Option<Arc<str>>);
 
-/// One reload.
+/// The result of a reload.
 #[derive(Debug, Clone)]
 pub struct Reload {
-    /// When.
+    /// When the reload ended.
     pub at: SystemTime,
-    /// Of what.
+    /// The kind of configuration or file that was reloaded.
     pub subject: ReloadSubject,
-    /// Of which one, where there are several that are reloaded by themselves.
+    /// The name of the subject, where there are several that are reloaded by themselves.
     pub name: Option<Arc<str>>,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
@@ -84,7 +84,7 @@ pub struct Refusal {
 }
 
 impl From<String> for Refusal {
-    /// One that repeats nothing of a file.
+    /// A refusal whose text repeats nothing of a file.
     fn from(text: String) -> Self {
         Self {
             summary: text.clone(),
@@ -94,7 +94,7 @@ impl From<String> for Refusal {
 }
 
 impl ReloadLog {
-    /// Nothing was reloaded yet.
+    /// A log without any reload.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
@@ -135,7 +135,7 @@ impl ReloadLog {
         });
     }
 
-    /// The same of all of this subject for which `is_refused` doesn't say otherwise of its name.
+    /// Removes the standing refusals of this subject, except those with a name for which `is_refused` holds.
     pub fn mend_all_but(&self, subject: ReloadSubject, is_refused: impl Fn(&str) -> bool) {
         self.change(subject, |state| {
             state
@@ -172,7 +172,7 @@ impl ReloadLog {
         entries.collect()
     }
 
-    /// What of the files in use can't be read to its end, and since when that is known.
+    /// The kinds of files in use that can't be read to their end, and since when that is known.
     pub fn stalled(&self) -> Vec<(ReloadSubject, SystemTime)> {
         self.lock().stalled.clone()
     }

@@ -1,4 +1,4 @@
-//! What the program counts: a method for everything that happens, and the text that a scrape gets.
+//! Metrics of the process: a method for each event that is counted, and the text that a scrape gets.
 //!
 //! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
 //! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
@@ -37,7 +37,7 @@ const PREFIX: &str = "portcullis";
 /// A certificate that clients are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct ServedCertificate<'a> {
-    /// What it is called, by the configuration.
+    /// The certificate's name, by the configuration.
     pub name: &'a str,
     /// As log and configuration write it.
     pub fingerprint: &'a str,
@@ -57,7 +57,7 @@ const RATED_BYTES: u64 = 1 << 20;
 pub struct DroppedLines(IntCounter);
 
 impl DroppedLines {
-    /// Another one is.
+    /// Counts another dropped line.
     pub fn count(&self) {
         self.0.inc();
     }
@@ -152,7 +152,7 @@ impl Metrics {
         DroppedLines(self.table.log_lines_dropped.with_label_values(&[log]))
     }
 
-    /// This transfer log is written no more.
+    /// Removes the series of a transfer log that is written no more.
     pub fn forget_log(&self, log: &str) {
         // A series that is not there needs no removal.
         let _ = self.table.log_lines_dropped.remove_label_values(&[log]);

@@ -1,4 +1,4 @@
-//! What a transfer log tells: one transfer that is over, or one change of a file, as values.
+//! An entry of a transfer log: one transfer that is over, or one change of a file, as values.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
 /// A SHA-256.
 pub type Sha256 = [u8; 32];
 
-/// One entry of a transfer log. Values from clients are bytes as they were sent.
+/// An entry of a transfer log. Values from clients are bytes as they were sent.
 #[derive(Debug, Clone)]
 pub struct LogRecord<'a> {
     /// When it was over.
@@ -43,18 +43,18 @@ pub struct LogRecord<'a> {
     pub full_path: Option<&'a [u8]>,
     /// The code of the reply that the client was sent, if it was sent one.
     pub reply: Option<u16>,
-    /// What happened.
+    /// The event.
     pub event: Event<'a>,
 }
 
-/// What happened.
+/// The event that an entry is about.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// A transfer is over.
     Transfer(Transfer<'a>),
     /// A file or a directory was changed: deleted, renamed, made, or what a SITE command does.
     Change {
-        /// What was renamed, as sent, and its path from the root, if that is certain.
+        /// For a renaming, the former path, as sent, and from the root, if that is certain.
         renamed: Option<(&'a [u8], Option<&'a [u8]>)>,
     },
 }
@@ -62,7 +62,7 @@ pub enum Event<'a> {
 /// A transfer.
 #[derive(Debug, Clone)]
 pub struct Transfer<'a> {
-    /// Which way its bytes went.
+    /// The direction of the bytes.
     pub direction: Direction,
     /// The outcome.
     pub verdict: Verdict,
@@ -82,9 +82,9 @@ pub struct Transfer<'a> {
     pub mode: DataMode,
     /// TLS on the client's data connection.
     pub data_tls: DataTls,
-    /// Of the relayed bytes, if they are complete and were hashed.
+    /// SHA-256 of the relayed bytes, if they are complete and were hashed.
     pub sha256: Option<Sha256>,
-    /// What that is the hash of.
+    /// The part of the file that the hash covers.
     pub hashed_part: HashedPart,
 }
 
@@ -97,7 +97,7 @@ pub enum DataTls {
     NotEstablished,
     /// A session of its own.
     Full,
-    /// It resumed a session.
+    /// The handshake resumed a session.
     Resumed,
 }
 
