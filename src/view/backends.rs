@@ -13,18 +13,18 @@ use crate::observe::metrics::{Metrics, SiteTotals};
 use crate::outcome::{BackendStatus, CheckStage};
 use crate::tls::Validity;
 
-/// One configured site.
+/// A configured site, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct SiteView {
-    /// Its name.
+    /// The site's name.
     pub site: String,
     /// The hosts that lead to it.
     pub hosts: Vec<String>,
     /// Whether logins without a host lead to it.
     pub default: bool,
-    /// What keeps it out of service: `configuration` or `operator`; none if it serves.
+    /// The origin of its maintenance: `configuration` or `operator`; `None` if it serves.
     pub maintenance: Option<&'static str>,
-    /// Its sessions, from the dialling of a backend on.
+    /// The site's sessions, from the dialling of a backend on.
     pub sessions: usize,
     /// How many there may be.
     pub max_sessions: usize,
@@ -73,7 +73,7 @@ impl SiteView {
     }
 }
 
-/// One backend of one site.
+/// A backend of a site, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendView {
     /// The site's name.
@@ -82,21 +82,21 @@ pub struct BackendView {
     pub group: Option<String>,
     /// As configured: its name, address or record.
     pub backend: String,
-    /// Its address.
+    /// The backend's address.
     pub address: String,
     /// `up`, `down`, `ejected`, `drain` or `full`.
     pub state: &'static str,
     /// Since when it has been out; none if it isn't.
     pub out_since: Option<Moment>,
-    /// What keeps logins from it, if anything does.
+    /// The reason why the backend gets no new logins, if there is one.
     pub drained_by: Option<DrainedBy>,
     /// The site's sessions at it.
     pub sessions: usize,
-    /// Those of all sites that have it.
+    /// The sessions of all sites at the backend.
     pub all_sessions: usize,
     /// How many these may be; none if there is no limit.
     pub max_sessions: Option<usize>,
-    /// Its share of the logins.
+    /// The backend's share of the logins, relative to the others'.
     pub weight: u32,
     /// Whether it serves only where the others can't.
     pub backup: bool,
@@ -133,7 +133,7 @@ pub struct CheckLoginView {
     pub user: String,
     /// The file with the password, likewise.
     pub password_file: String,
-    /// What is listed behind the login, if anything is; likewise.
+    /// The directory that is listed after the login, if any; likewise.
     pub listed: Option<String>,
 }
 

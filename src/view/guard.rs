@@ -12,7 +12,7 @@ use crate::guard::Guard;
 /// The failed logins of one client at one site.
 #[derive(Debug, Clone, Serialize)]
 pub struct GuardView {
-    /// Its address; of IPv6, its network.
+    /// The client's address; of IPv6, its network.
     pub client: String,
     /// The site; none for logins that led to none.
     pub site: Option<String>,

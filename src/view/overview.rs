@@ -34,14 +34,14 @@ pub struct Overview {
     pub max_sessions: usize,
     /// Running transfers.
     pub transfers: usize,
-    /// Where clients connect.
+    /// The listeners that clients connect to.
     pub listeners: Vec<Listening>,
     /// How many passive ports are open.
     pub passive_ports: usize,
     /// The last reloads of the configuration, the certificates and the files of users, the latest first; refusals with
     /// their reasons.
     pub reloads: Vec<ReloadView>,
-    /// What stands refused, the latest first: something older of it is in use, or nothing, however long ago it was refused.
+    /// The refusals that stand, the latest first: something older is in use, or nothing, however long ago it was refused.
     pub refused: Vec<RefusedView>,
     /// Files whose new contents aren't loaded, since one of them can't be read to its end.
     pub stalled: Vec<StalledView>,
@@ -85,9 +85,9 @@ pub fn revocation_lists(clients: &ClientTrust, settings: &Settings) -> Vec<Revoc
 /// A certificate that backends are shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendClientCertificateView {
-    /// Its file.
+    /// The certificate's file.
     pub file: String,
-    /// What is in use of it.
+    /// The pair in use.
     #[serde(flatten)]
     pub pair: PairView,
 }
@@ -112,7 +112,7 @@ pub fn backend_client_certificates(
 pub struct OrdersView {
     /// `waiting`, `ordering`, `ordering_elsewhere` or `unusable`.
     pub activity: &'static str,
-    /// What it is for.
+    /// The names that are ordered.
     pub names: String,
     /// When the next order begins; none if none can.
     pub next_attempt: Option<Moment>,
@@ -141,7 +141,7 @@ pub fn orders(status: &Status) -> Option<OrdersView> {
     })
 }
 
-/// One listener.
+/// A listener, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listening {
     /// As configured.
@@ -150,12 +150,12 @@ pub struct Listening {
     pub tls: &'static str,
 }
 
-/// One reload.
+/// A reload, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReloadView {
-    /// When.
+    /// When the reload ended.
     pub at: Moment,
-    /// Of what: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
+    /// The subject: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
     /// `passive_address`.
     pub subject: &'static str,
     /// Why it was refused, where names aren't shown without what the file says; none if it was not.
@@ -164,15 +164,15 @@ pub struct ReloadView {
     pub stands: bool,
 }
 
-/// What stands refused.
+/// A refusal that stands, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct RefusedView {
-    /// Since when.
+    /// Since when the refusal stands.
     pub at: Moment,
-    /// What it is, as of [`ReloadView::subject`].
+    /// The subject, as of [`ReloadView::subject`].
     pub subject: &'static str,
-    /// Which one, where there may be several: its file, of a pair for a backend both; the name of a certificate; or that whose
-    /// address it is.
+    /// The name of the subject, where there may be several: its file, of a pair for a backend both; the name of a certificate; or
+    /// the name whose address it is.
     pub name: Option<String>,
     /// Why, where names aren't shown without what the file says.
     pub reason: String,
@@ -183,7 +183,7 @@ pub struct RefusedView {
 pub struct StalledView {
     /// Since when that is known.
     pub at: Moment,
-    /// What they hold, as of [`ReloadView::subject`].
+    /// The content of the files, as of [`ReloadView::subject`].
     pub subject: &'static str,
 }
 
@@ -201,29 +201,29 @@ pub struct MisplacedLogView {
 /// A certificate of the configuration, or a directory of them that can't be read.
 #[derive(Debug, Clone, Serialize)]
 pub struct CertificateView {
-    /// What it is called in log and metrics: `default`, its file, or its place in a directory.
+    /// The certificate's name in log and metrics: `default`, its file, or its place in a directory.
     pub name: String,
-    /// Its file.
+    /// The certificate's file, or the directory.
     pub file: String,
     /// Whether it is a directory of them.
     pub directory: bool,
     /// Whether the process orders it, and replaces the file.
     pub ordered: bool,
-    /// What clients are shown; none if there is nothing to show.
+    /// The pair that clients are shown; `None` if there is nothing to show.
     #[serde(flatten)]
     pub pair: Option<PairView>,
     /// Why what lies there isn't that, where names aren't shown without what the file says; none if it is.
     pub refused: Option<String>,
 }
 
-/// What clients are shown of a certificate.
+/// The shown facts about a certificate.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairView {
-    /// Its subject.
+    /// The certificate's subject.
     pub subject: String,
     /// The names and addresses that it is for.
     pub names: Vec<String>,
-    /// Its issuer.
+    /// The certificate's issuer.
     pub issuer: String,
     /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
     pub key: &'static str,
@@ -231,7 +231,7 @@ pub struct PairView {
     pub not_before: Moment,
     /// When it expires, or an issuer in its chain that does so before it.
     pub not_after: Moment,
-    /// Which certificate of the chain that is, counted from 1; none if it is the certificate itself.
+    /// The position in the chain of the certificate that ends first, counted from 1; `None` if it is the certificate itself.
     pub ends_by_issuer: Option<usize>,
     /// The issuer in its chain that becomes valid last, counted from 1, and when, if that is after the certificate itself.
     #[serde(skip)]
@@ -305,7 +305,7 @@ pub fn reloads(log: &ReloadLog, disclosure: Disclosure) -> Vec<ReloadView> {
     views.collect()
 }
 
-/// What stands refused, the latest first.
+/// The refusals that stand, the latest first.
 pub fn refused(log: &ReloadLog, disclosure: Disclosure) -> Vec<RefusedView> {
     let standing = log.all_standing().into_iter();
     let views = standing.filter_map(|one| {
