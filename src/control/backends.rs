@@ -13,11 +13,11 @@ use super::table::{Column, Table};
 /// The backends.
 #[derive(Debug)]
 pub struct Backends {
-    /// Those of this site.
+    /// The site whose backends are shown; `None` for all.
     pub site: Option<String>,
 }
 
-/// What is shown of one.
+/// The members of a backend that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Backend {
     site: String,

@@ -11,13 +11,13 @@ use crate::base::text::rounded;
 /// Why there is no answer to show.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// There is no such file.
+    /// The socket's file doesn't exist.
     #[error(
         "there is no socket {0}: Portcullis isn't running, or its configuration doesn't say `admin: {{socket: {0}}}`; where it \
          names another one, add `--socket PATH`"
     )]
     NoSocket(PathBuf),
-    /// Nothing accepts connections there.
+    /// No process accepts connections at the socket.
     #[error(
         "nothing listens on {0}: Portcullis has ended, or it isn't its socket; `--socket PATH` names the one of the key \
          `admin.socket`"
@@ -29,7 +29,7 @@ pub enum ControlError {
          or run the command by sudo"
     )]
     Denied(PathBuf),
-    /// Another fault of the connection's begin.
+    /// The connection failed for another reason.
     #[error("can't connect to {0}: {1}; `--socket PATH` names another socket")]
     Connect(PathBuf, #[source] io::Error),
     /// The answer isn't there in time.
@@ -65,7 +65,7 @@ pub enum ControlError {
     Runtime(#[source] io::Error),
 }
 
-/// What is wrong with an answer.
+/// The fault of an answer.
 #[derive(Debug, Error)]
 pub enum Unreadable {
     /// No JSON, or of another form.

@@ -13,7 +13,7 @@ const LEAST_WIDTH: usize = 40;
 /// The top left corner, with nothing behind it.
 const CLEARED: &str = "\x1b[H\x1b[2J";
 
-/// Where rounds are shown.
+/// The terminal, or another output, on which rounds are shown.
 #[derive(Debug)]
 pub struct Screen {
     output: Stdout,

@@ -18,7 +18,7 @@ use super::answer::ApiAnswer;
 use super::error::ControlError;
 use crate::base::task::Task;
 
-/// Where the packages have it.
+/// The path at which the packages have the socket.
 pub const DEFAULT: &str = "/run/portcullis/admin.sock";
 
 /// For an answer that the process has at hand.
@@ -37,7 +37,7 @@ pub struct Socket {
     path: PathBuf,
 }
 
-/// What is asked of the process.
+/// A request to the process.
 #[derive(Debug)]
 pub struct Request {
     method: Method,
@@ -83,7 +83,7 @@ impl Request {
         self
     }
 
-    /// Its target: path and query.
+    /// The request's target: path and query.
     fn target(&self) -> String {
         if self.parameters.is_empty() {
             return self.path.to_owned();
@@ -100,7 +100,7 @@ impl Socket {
         Self { path }
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -13,7 +13,7 @@ use crate::base::text::Masked;
 use crate::base::wrap::push_wrapped;
 use crate::tls::DEFAULT_NAME;
 
-/// Where the values begin, behind their names.
+/// The column in which the values begin, behind their names.
 const VALUE: usize = 14;
 /// As much of what needs attention as leaves room for the rest on one screen.
 const MAX_NEEDS: usize = 6;
@@ -82,7 +82,7 @@ struct Certificate {
     #[serde(default)]
     name: String,
     file: String,
-    /// None of it is there where nothing is served.
+    /// The subject; this and the members after it are missing where nothing is served.
     #[serde(default)]
     subject: Option<String>,
     #[serde(default)]
@@ -93,7 +93,7 @@ struct Certificate {
     days_left: Option<i64>,
 }
 
-/// One thing that needs attention.
+/// A problem that needs attention.
 #[derive(Debug, Deserialize)]
 struct Need {
     severity: String,

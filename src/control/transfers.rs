@@ -18,11 +18,11 @@ use super::table::{Column, Table};
 #[derive(Debug)]
 pub struct Transfers {
     filter: Filter,
-    /// Those of the round before, by their sessions.
+    /// The transfers of the round before, by their sessions.
     before: HashMap<u64, Transfer>,
 }
 
-/// What is shown of one.
+/// The members of a transfer that are shown.
 #[derive(Debug, Deserialize)]
 struct Transfer {
     session: u64,
@@ -52,7 +52,7 @@ impl Transfer {
 }
 
 impl Transfers {
-    /// Those that pass the filter.
+    /// A report of the transfers that pass the filter.
     pub fn new(filter: Filter) -> Self {
         Self {
             filter,
