@@ -40,7 +40,7 @@ struct Stage<'a> {
     facts: &'a Map<String, Value>,
 }
 
-/// One backend's line, without its end.
+/// The line of one backend, without its end.
 pub fn line(report: &Report) -> String {
     let stages = report.stages.iter().map(|stage| Stage {
         stage: stage.stage.as_str(),
