@@ -26,7 +26,7 @@ use crate::tls::CertificateSet;
 
 use decision::Login;
 
-/// What is to be explained.
+/// The login to explain.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The configuration.
@@ -45,12 +45,12 @@ pub struct Request<'a> {
     pub format: Format,
 }
 
-/// How the result is written.
+/// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Human,
-    /// One JSON object.
+    /// A single JSON object.
     Json,
 }
 
@@ -59,7 +59,7 @@ pub enum Format {
 pub enum Outcome {
     /// The login would reach a backend.
     Served,
-    /// It would be refused before.
+    /// The login would be refused before.
     Refused,
     /// The configuration or the arguments can't be used.
     Unusable(String),
