@@ -23,7 +23,7 @@ impl LeakyBucket {
         Self { empty_at: now }
     }
 
-    /// One drop more, where each takes `interval` to leak.
+    /// The bucket with one drop more, where each takes `interval` to leak.
     pub fn with_drop(self, interval: Duration, now: Instant) -> Self {
         Self {
             empty_at: self.empty_at.max(now) + interval,

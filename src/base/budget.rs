@@ -11,7 +11,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So long, from now on.
+    /// A budget of this time from now on.
     pub fn new(time: Duration) -> Self {
         Self::until(Instant::now() + time)
     }
@@ -21,7 +21,7 @@ impl Budget {
         Self { by }
     }
 
-    /// What is left.
+    /// The time left.
     pub fn left(self) -> Duration {
         self.by.saturating_duration_since(Instant::now())
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 pub(crate) struct ExpiringMap<K, E> {
     capacity: usize,
     entries: HashMap<K, E>,
-    /// The same keys, in the order in which they expire.
+    /// The keys of `entries`, in the order in which they expire.
     by_expiry: BTreeSet<(Instant, K)>,
 }
 

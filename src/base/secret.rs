@@ -1,4 +1,4 @@
-//! What no log line, message or debug output may show.
+//! Secrets, which no log line, message or debug output may show.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -13,7 +13,7 @@ impl Secret {
         Self(content)
     }
 
-    /// One that can't be guessed: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
+    /// A secret that can't be guessed: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
     /// random numbers.
     pub fn random() -> Self {
         let [one, other] = std::array::from_fn(|_| RandomState::new().hash_one(()));
