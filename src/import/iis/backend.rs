@@ -9,7 +9,7 @@ use crate::config::HostPattern;
 /// In place of the address of IIS where nothing says it. The name can't exist (RFC 2606 §2), so no password goes astray.
 pub const UNKNOWN_HOST: &str = "iis.invalid";
 
-/// Where IIS serves a site.
+/// The backend through which IIS serves a site.
 #[derive(Debug)]
 pub struct BackendPlan {
     /// Host and port.
@@ -18,9 +18,9 @@ pub struct BackendPlan {
     pub is_unknown: bool,
     /// How it is connected to.
     pub tls: BackendTls,
-    /// What IIS gets as USER; `None`: what the client sends behind the host.
+    /// The user name that IIS gets in USER; `None` for the client's own, without the host.
     pub user: Option<String>,
-    /// What needs attention.
+    /// Points that need attention.
     pub attention: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ fn user(site: &Site, binding: &Binding, hosts: &[HostPattern]) -> Option<String>
     })
 }
 
-/// Where IIS has a certificate to show, TLS goes on to IIS as it came from the clients until now.
+/// The TLS towards IIS: where IIS has a certificate to show, TLS goes on as it came from the clients until now.
 fn tls(
     shown: &BTreeMap<Endpoint, Shown<'_>>,
     site: &Site,

@@ -27,7 +27,7 @@ use self::model::Certificate;
 use self::read::ReadError;
 use self::site_plan::Standing;
 
-/// What the file can't say.
+/// The settings that the file doesn't have.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// The name or address by which Portcullis reaches IIS.
@@ -43,9 +43,9 @@ pub struct Options<'a> {
 pub struct Imported {
     /// The text of the configuration file.
     pub configuration: String,
-    /// Which certificate IIS shows, a line for each of its addresses and ports.
+    /// The certificate that IIS shows, a line for each of its addresses and ports.
     pub certificates: Vec<String>,
-    /// What isn't carried over as it was, or won't work without a change by hand.
+    /// Points that aren't carried over as they were, or won't work without a change by hand.
     pub attention: Vec<String>,
 }
 
@@ -55,10 +55,10 @@ pub enum ImportError {
     /// The file isn't read.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// It has nothing to carry over.
+    /// The file has nothing to carry over.
     #[error(transparent)]
     Content(#[from] ReadError),
-    /// Nothing can be connected to by that.
+    /// The given backend is neither a host name nor an address of another machine, so nothing can be connected to.
     #[error("--backend: `{0}` is neither a host name nor an IP address of another machine")]
     Backend(String),
     /// Each site is left out.

@@ -44,12 +44,12 @@ pub fn list<T: Display>(items: &[T]) -> String {
 #[derive(Debug, Default)]
 pub struct Lines {
     text: String,
-    /// What each line begins with.
+    /// The beginning of each line.
     start: &'static str,
 }
 
 impl Lines {
-    /// Has every line that follows begin with this.
+    /// Makes every line that follows begin with this.
     pub fn begin_with(&mut self, start: &'static str) {
         self.start = start;
     }

@@ -23,7 +23,7 @@ mod file;
 /// the wait for another import.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is to be imported.
+/// The file to import, with the options.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The PKCS#12 file.
@@ -32,7 +32,7 @@ pub struct Request<'a> {
     pub password_file: Option<&'a Path>,
     /// The folder of the pair.
     pub out: &'a Path,
-    /// What its files are called, but for `.crt` and `.key`; none for what the PKCS#12 file is called.
+    /// The name of the new files, but for `.crt` and `.key`; `None` for that of the PKCS#12 file.
     pub name: Option<&'a str>,
 }
 
@@ -43,7 +43,7 @@ pub struct Imported {
     private_key: PathBuf,
     pair: CertificatePair,
     days_left: u64,
-    /// It was there already, byte for byte.
+    /// Whether the pair was there already, byte for byte.
     unchanged: bool,
 }
 
@@ -101,7 +101,7 @@ fn name(request: &Request<'_>) -> Result<String, PfxError> {
 /// A pair that can be served, and where it is to be.
 struct Pair<'a> {
     folder: &'a Path,
-    /// What its files are called.
+    /// The names of its files.
     names: [String; 2],
     assembled: Assembled,
     checked: CertificatePair,
