@@ -21,7 +21,7 @@ use crate::policy::credentials::NewCredentials;
 use crate::policy::users::NewNames;
 use crate::tls::{ClientTrust, Date, Inventory};
 
-/// What a check has found.
+/// The findings of a check.
 #[derive(Debug)]
 pub struct Checked {
     config: String,
@@ -29,12 +29,12 @@ pub struct Checked {
     unusable: Option<config::Error>,
 }
 
-/// What follows from it.
+/// The verdict that follows from a check's findings.
 #[derive(Debug)]
 pub enum Verdict<'a> {
     /// `run` would serve.
     Good,
-    /// It would, and some clients will fail.
+    /// `run` would serve, and some clients will fail.
     Warning,
     /// `run` can't do what the configuration says.
     Problem,
@@ -103,7 +103,7 @@ pub fn run(source: &Source) -> Checked {
 }
 
 impl Checked {
-    /// What follows from it.
+    /// The verdict that follows from the findings.
     pub fn verdict(&self) -> Verdict<'_> {
         let is_problem = |line: &Line| matches!(line, Line::Problem(..));
         let is_warning =
