@@ -93,7 +93,7 @@ pub(super) enum HttpError {
 /// By which roots the authority's server is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// The system's.
+    /// The system's roots.
     System,
     /// The roots in the configured file.
     File,

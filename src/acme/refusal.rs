@@ -51,7 +51,7 @@ fn longest_break(status: StatusCode, problem: &ProblemDocument) -> Duration {
 }
 
 impl LastRefusal {
-    /// When to come again, if it says so.
+    /// When to come again, if the refusal tells.
     pub fn retry_after(&self) -> Option<SystemTime> {
         self.lock().retry_after
     }
@@ -85,7 +85,7 @@ impl LastRefusal {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Says this again.
+    /// Notes a refusal again that was [taken](Self::take).
     pub fn put_back(&self, refusal: Refusal) {
         *self.lock() = refusal;
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 #[derive(Debug, Default)]
 pub struct Status(Mutex<Option<Report>>);
 
-/// How it stands.
+/// The state of orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The present activity.
@@ -20,7 +20,7 @@ pub struct Report {
     pub failures: u32,
     /// How far the last one came, and what it failed of; none once one has succeeded.
     pub last_failure: Option<(String, String)>,
-    /// Why no order can begin.
+    /// The reason why no order can begin.
     pub trouble: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Activity {
 }
 
 impl Status {
-    /// How it stands; `None` where no certificate is ordered.
+    /// The state of orders; `None` where no certificate is ordered.
     pub fn report(&self) -> Option<Report> {
         self.lock().clone()
     }
@@ -60,7 +60,7 @@ impl Status {
         *self.lock() = Some(report);
     }
 
-    /// No certificate is ordered.
+    /// Records that no certificate is ordered.
     pub fn clear(&self) {
         *self.lock() = None;
     }

@@ -19,7 +19,7 @@ use crate::tls;
 
 const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// By name, the certificate that answers.
+/// The certificates that answer challenges, by name.
 #[derive(Debug)]
 pub struct Certificates(HashMap<String, Arc<CertifiedKey>>);
 

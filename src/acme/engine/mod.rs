@@ -178,7 +178,7 @@ pub(super) struct Engine<A> {
     pub start: Start,
     /// Reloads with the same settings.
     pub reloaded: Arc<Notify>,
-    /// After which the live view is another's.
+    /// Tells when the orders are stopped, after which the live view is another configuration's.
     pub stopped: watch::Receiver<bool>,
     /// The clock; a test has another.
     pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
@@ -200,7 +200,7 @@ enum There {
     Nothing,
     /// The certificate can't be served.
     Unusable,
-    /// By the clock of this machine.
+    /// The certificate is not valid yet, by the clock of this machine.
     NotYetValid,
     /// The certificate expires then, or has: clients are shown it then, too.
     Until(SystemTime),
@@ -239,7 +239,7 @@ impl There {
 struct Found {
     certificate: Option<Certificate>,
     there: There,
-    /// With what is forgiven.
+    /// The record of the directory, with the failures that are forgiven.
     record: StoredSchedule,
     /// Whether orders have failed for a certificate that isn't due any more, which is to be written down.
     is_over: bool,

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long an order waits after so many failures in a row, in minutes, and how often: certmagic's steps.
+/// The waits between orders that fail in a row, as minutes and the number of times: certmagic's steps.
 const LADDER: [(u64, u32); 10] = [
     (1, 1),
     (2, 2),
@@ -59,10 +59,10 @@ pub struct Held {
 /// When the authority would like a certificate to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// From then on.
+    /// The beginning of the window.
     #[serde(with = "seconds")]
     pub start: SystemTime,
-    /// Until then.
+    /// The end of the window.
     #[serde(with = "seconds")]
     pub end: SystemTime,
 }
@@ -74,12 +74,12 @@ pub struct Suggestion {
     pub certificate: String,
     /// The suggested window, if any.
     pub window: Option<Window>,
-    /// When it is to be asked again.
+    /// The time to ask the authority again.
     #[serde(with = "seconds")]
     pub ask_at: SystemTime,
 }
 
-/// The orders of late.
+/// The recent orders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
     /// How many have failed in a row. An order counts as failed from its beginning until it has succeeded, so that a process
@@ -88,7 +88,7 @@ pub struct Attempts {
     /// When the last ones began, the oldest first; no more than [`ORDERS_AN_HOUR`].
     #[serde(with = "seconds::list")]
     begun: Vec<SystemTime>,
-    /// When the last one ended, or began.
+    /// The end of the last order, or its beginning if it has not ended.
     #[serde(with = "seconds::option")]
     last: Option<SystemTime>,
     /// The earliest time for another order, as the authority has asked.
@@ -97,13 +97,13 @@ pub struct Attempts {
     /// Whether the last one has not ended yet: it is under way, or its process has ended in it. The lock tells which.
     #[serde(default)]
     is_begun: bool,
-    /// When the last one succeeded. Records from before this was kept don't say so.
+    /// When the last one succeeded. Records of earlier versions don't have this.
     #[serde(default, with = "seconds::option")]
     obtained: Option<SystemTime>,
 }
 
 impl Attempts {
-    /// An order begins.
+    /// Records that an order begins.
     pub fn begin(&mut self, now: SystemTime) {
         self.failures = self.failures.saturating_add(1);
         self.last = Some(now);
@@ -194,7 +194,7 @@ fn is_ahead(happened: SystemTime, now: SystemTime) -> bool {
     happened > now + MINUTE
 }
 
-/// How long the next order waits after so many failures.
+/// The time that the next order waits after this number of failures.
 fn delay_after(failures: u32) -> Duration {
     let mut left = failures.saturating_sub(1);
     for (minutes, times) in LADDER {
@@ -211,7 +211,7 @@ fn delay_after(failures: u32) -> Duration {
 pub struct Plan {
     /// When the certificate is to be renewed, or ordered.
     pub due: SystemTime,
-    /// When that begins: later, if orders of late have failed.
+    /// The time of the next order: later than `due` if recent orders have failed.
     pub order: SystemTime,
     /// When the authority is asked for its window, if there is anything to ask about.
     pub ask: Option<SystemTime>,

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `account.json` | the account's URL and key, and what it was made with |
 //! | `default.crt`, `default.key` | the certificate's chain and its key, as the watch over certificates reads them |
-//! | `schedule.json` | the orders of late, what the authority suggests, and what the certificate was ordered for |
+//! | `schedule.json` | the recent orders, what the authority suggests, and what the certificate was ordered for |
 //! | `records.json` | the TXT records of an order that runs, and those that earlier ones have left |
 //! | `default.crt.new`, `default.key.new` | an issued pair until it is in place; by these names no layout of `tls.more` serves it |
 //! | `lock` | held by the instance that orders; empty |
@@ -108,7 +108,7 @@ impl Wanted {
         pair.addresses.is_empty() && set(&pair.names) == set(&self.names)
     }
 
-    /// The names, for people.
+    /// The names, separated by blanks, for operators.
     pub fn names(&self) -> String {
         self.names.join(" ")
     }
@@ -170,7 +170,7 @@ fn load_issued(
     }
 }
 
-/// The directory.
+/// The directory with the state of orders.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     directory: PathBuf,
@@ -257,8 +257,8 @@ impl State {
         self.write(SCHEDULE, record)
     }
 
-    /// Keeps how an order has ended that was begun with the record `begun`, if that is still what is there: another instance may
-    /// have ordered since. Returns whether that is done; not while another one is at work.
+    /// Keeps how an order has ended that was begun with the record `begun`, if that is still the record there: another instance
+    /// may have ordered since. Returns whether that is done; not while another one is at work.
     pub fn catch_up(
         &self,
         begun: &StoredSchedule,
