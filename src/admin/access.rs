@@ -13,7 +13,7 @@ use crate::view::Disclosure;
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
-    /// Over TCP, for reading only.
+    /// The request came over TCP, for reading only.
     Tcp,
     /// Over the Unix socket, from a process of this user.
     Socket(Operator),

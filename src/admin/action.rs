@@ -83,7 +83,7 @@ pub(super) fn act(
     answer(operator, path, query, result)
 }
 
-/// Logs what has become of an action, and says so.
+/// Logs the result of an action, and returns it.
 fn answer(
     operator: Operator,
     path: &str,

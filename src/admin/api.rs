@@ -180,7 +180,7 @@ pub(super) fn done(mut object: Map<String, Value>) -> HttpAnswer {
     HttpAnswer::json(StatusCode::OK, Value::Object(object).to_string())
 }
 
-/// Why it hasn't.
+/// The answer to an action that has not been taken, with the reason.
 pub(super) fn error(status: StatusCode, what: &str) -> HttpAnswer {
     let object = json!({"version": VERSION, "error": what});
     HttpAnswer::json(status, object.to_string())

@@ -72,7 +72,7 @@ pub struct Admin {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The last reloads.
     pub reloads: Arc<ReloadLog>,
-    /// How the orders of the certificate stand.
+    /// The state of the certificate's orders.
     pub acme: Arc<acme::Status>,
     /// Takes what the process itself has to do.
     pub commands: mpsc::Sender<Command>,
@@ -87,9 +87,9 @@ pub struct Admin {
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Started {
-    /// For people.
+    /// The wall-clock time, for operators.
     pub at: SystemTime,
-    /// For how long ago it was.
+    /// The monotonic time, to compute how long ago it was.
     pub since: Instant,
 }
 
@@ -110,7 +110,7 @@ pub enum Readiness {
     Starting,
     /// The central certificate is ordered, and not there yet; no client can begin TLS that names no other.
     NoCertificate,
-    /// Every listener accepts.
+    /// Every listener accepts clients.
     Ready,
     /// New clients are served until load balancers know that they are to go elsewhere.
     LameDuck,

@@ -112,7 +112,7 @@ fn header(page: &Page<'_>) -> Markup {
     }
 }
 
-/// How something is. Word and shape say it as well as the colour does.
+/// The condition of something that the page shows. Word and shape tell it as well as the colour does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Good,
