@@ -69,7 +69,7 @@ impl App {
             .mend_all_but(subject, |name| refused.contains(name));
     }
 
-    /// Logs the same.
+    /// Logs the client certificates of backends that are refused.
     pub(super) fn log_refused_backend_client_certificates(&self) {
         let snapshot = self.snapshot.load();
         let certificates = snapshot.runtime.pools.backend_client_certificates();

@@ -68,7 +68,7 @@ pub enum StartError {
     Listen {
         /// `listener` or `admin endpoint`.
         what: &'static str,
-        /// As configured.
+        /// The address as configured.
         address: SocketAddr,
         /// The operating system's error.
         source: io::Error,
@@ -79,7 +79,7 @@ pub enum StartError {
         escape_path(path)
     )]
     Socket {
-        /// As configured.
+        /// The path as configured.
         path: PathBuf,
         /// The error.
         source: SocketError,

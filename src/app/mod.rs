@@ -79,14 +79,14 @@ pub struct App {
     acme: Option<Acme>,
     /// The orders of former configurations.
     acme_ending: EndingOrders,
-    /// For the live view.
+    /// The state of orders, for the live view.
     acme_status: Arc<AcmeStatus>,
-    /// For the live view.
+    /// The last reloads, for the live view.
     reloads: Arc<ReloadLog>,
     started: Started,
     /// The filter of the log, for operators who change it.
     log: LogFilter,
-    /// For operators' commands, beside those of signals.
+    /// The sender of operators' commands, beside those of signals.
     command_sender: mpsc::Sender<Command>,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,

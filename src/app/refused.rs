@@ -1,4 +1,4 @@
-//! A configuration that was refused: whether what lies there is still refused.
+//! A configuration that was refused: whether the content of the file is still refused.
 //!
 //! A configuration is loaded at SIGHUP alone, but an operator who puts the old file back has nothing to reload, and a
 //! certificate that was copied a moment later is in use without a signal. So what a refused reload has read is read again

@@ -44,14 +44,14 @@ pub(super) struct OpenedSockets {
 /// Listeners that were not open before. Nothing is accepted from them yet.
 pub(super) struct NewListeners {
     pub listeners: Vec<BoundListener>,
-    /// With the address as configured.
+    /// The admin endpoint's listener, with the address as configured.
     pub admin: Option<(SocketAddr, TcpListener)>,
     pub socket: Option<(UnixListener, SocketName)>,
 }
 
 /// A listener that is open.
 pub(super) struct BoundListener {
-    /// As configured.
+    /// The address as configured.
     pub address: SocketAddr,
     pub tls: TlsMode,
     pub socket: TcpListener,
@@ -213,7 +213,7 @@ impl Accepting {
         closed
     }
 
-    /// Closes all of them. Once this has returned, none accepts.
+    /// Closes all listeners. Once this has returned, none accepts.
     pub async fn close(&mut self) {
         self.close_all_but(|_| false).await;
     }

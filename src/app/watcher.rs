@@ -38,9 +38,9 @@ enum State<W: FileWatch> {
 #[derive(Debug)]
 struct Poll<W: FileWatch> {
     task: JoinHandle<(Box<W>, Option<W::Found>)>,
-    /// When it counts as one that hangs.
+    /// When the poll counts as one that hangs.
     hangs_at: Instant,
-    /// Shows that it does.
+    /// Shows that the poll hangs.
     stall: Option<Stall>,
 }
 

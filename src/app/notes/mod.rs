@@ -42,7 +42,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// As `check` writes it.
+    /// The severity as `check` writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",

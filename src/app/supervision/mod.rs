@@ -51,7 +51,7 @@ pub(super) struct Sources {
 }
 
 impl Supervision {
-    /// As the environment says.
+    /// The supervision that the environment asks for, if any.
     pub fn from_environment() -> Self {
         Self(Notifier::from_environment().map(|notifier| Supervised {
             notifier: Arc::new(notifier),
@@ -65,9 +65,9 @@ impl Supervision {
         Some(Arc::clone(liveness))
     }
 
-    /// Every listener accepts. Where the first certificate is still ordered the status says so: what waits for this process,
-    /// such as the start of the machine, must not wait for an authority that may be down. From here on the manager is told how
-    /// many sessions there are, and gets its signs of life.
+    /// Reports that every listener accepts. Where the first certificate is still ordered the status reports that: what waits for
+    /// this process, such as the start of the machine, must not wait for an authority that may be down. From here on the manager
+    /// is told how many sessions there are, and gets its signs of life.
     pub fn ready(&self, sources: Sources) {
         let Some(supervised) = &self.0 else {
             return;

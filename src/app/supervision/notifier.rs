@@ -29,7 +29,7 @@ struct Sender {
     way: Result<(UnixDatagram, SocketAddr), ()>,
     /// Messages not delivered yet: at most one of each kind, in the order in which they were sent.
     waiting: Vec<(Kind, String)>,
-    /// As it was last sent.
+    /// The status as it was last sent.
     status: String,
     has_warned: bool,
 }
@@ -52,7 +52,7 @@ impl Notifier {
         (!address.is_empty()).then(|| Self::to(&address))
     }
 
-    /// To the socket of this name: a path, or `@` and an abstract name.
+    /// A notifier to the socket of this name: a path, or `@` and an abstract name.
     pub fn to(address: &OsStr) -> Self {
         let way = socket_address(address).and_then(|to| {
             let socket = UnixDatagram::unbound()?;
@@ -75,7 +75,7 @@ impl Notifier {
         sender.send(Kind::Ready, format!("READY=1\nSTATUS={status}"));
     }
 
-    /// A reload has begun. Managers compare the time with that of their request.
+    /// Reports that a reload has begun. Managers compare the time with that of their request.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
@@ -108,7 +108,7 @@ impl Notifier {
         self.sender().send(Kind::Timeout, message);
     }
 
-    /// A sign of life.
+    /// Sends a sign of life.
     pub fn feed_watchdog(&self) {
         self.sender().send(Kind::Watchdog, "WATCHDOG=1".to_owned());
     }
