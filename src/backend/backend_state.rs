@@ -62,7 +62,7 @@ impl BackendState {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts one session more, unless there are as many as there may be.
+    /// Counts one session more, unless the limit is reached.
     pub fn acquire(&self, limit: Option<usize>) -> bool {
         let limit = limit.unwrap_or(usize::MAX);
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);

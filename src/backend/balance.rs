@@ -23,7 +23,7 @@ pub struct Candidate {
     pub tier: u32,
     /// Sessions that it has now, of all sites.
     pub sessions: usize,
-    /// Whether these are as many as it may have.
+    /// Whether these have reached the backend's limit.
     pub full: bool,
     /// For how long it has been out, ejected or down; `None` if it is up.
     pub out_for: Option<Duration>,

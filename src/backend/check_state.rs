@@ -29,9 +29,9 @@ struct Inner {
 /// The last check of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct LastCheck {
-    /// When it ended.
+    /// When the check ended.
     pub at: Instant,
-    /// How long it took.
+    /// How long the check took.
     pub took: Duration,
     /// The stage at which it failed, if it did.
     pub failed_at: Option<CheckStage>,

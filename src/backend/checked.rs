@@ -16,9 +16,9 @@ use super::health::Health;
 /// The results of the checks of one backend, as one site makes them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked {
-    /// Since the last one that passed.
+    /// The checks that have failed since the last one that passed.
     failed: u32,
-    /// Since the last one that failed.
+    /// The checks that have passed since the last one that failed.
     passed: u32,
     down_since: Option<Instant>,
     /// When the first of these passed that followed one that failed.
@@ -32,12 +32,12 @@ pub enum Availability {
     Up,
     /// Logins have failed.
     Ejected {
-        /// Since when it has been.
+        /// Since when the backend has been ejected.
         since: Instant,
     },
     /// Checks have failed.
     Down {
-        /// Since when it has been.
+        /// Since when the backend has been down.
         since: Instant,
     },
 }
@@ -55,7 +55,7 @@ impl Checked {
         Some(self.failed)
     }
 
-    /// A check has passed.
+    /// Records that a check has passed.
     pub fn passed(&mut self, rise: u32, now: Instant) {
         if self.failed > 0 {
             self.recovered_at = Some(now);
@@ -82,7 +82,7 @@ impl Checked {
         recovered && self.passed >= rise
     }
 
-    /// Other settings: what they have counted is void, and what they have found stands until the new ones know better.
+    /// Begins anew with other settings: what was counted is void, and the state found stands until the new checks have decided.
     pub fn begin_anew(&mut self) {
         *self = Self {
             down_since: self.down_since,
@@ -103,7 +103,7 @@ impl Availability {
         }
     }
 
-    /// Since when it has been out: ejected or down.
+    /// Since when the backend has been out: ejected or down.
     pub fn out_since(self) -> Option<Instant> {
         match self {
             Self::Up => None,

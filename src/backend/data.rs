@@ -17,7 +17,7 @@ use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient, write};
 /// The endpoint of the backend's data connection.
 #[derive(Debug)]
 pub enum DataEndpoint {
-    /// Portcullis connects.
+    /// Portcullis connects to the backend.
     Passive {
         /// The port that it has announced, at its control connection's address.
         to: SocketAddr,
@@ -38,14 +38,14 @@ pub enum DataEndpoint {
 /// A data connection to or from a backend that is being established.
 #[derive(Debug)]
 pub enum PendingConnection {
-    /// Portcullis connects.
+    /// Portcullis connects to the backend.
     Connecting {
         /// The address.
         target: DialTarget,
         /// Resolves with the connection.
         connection: Task<io::Result<TcpStream>>,
     },
-    /// The backend connects.
+    /// The backend connects to Portcullis.
     Listening {
         /// Our listener.
         listener: TcpListener,
@@ -68,7 +68,7 @@ pub enum ReadyConnection {
     },
 }
 
-/// For the log: the dialled address, and the announced one.
+/// The endpoint to dial; the log shows the dialled address, and the announced one.
 #[derive(Debug)]
 pub struct DialTarget {
     to: SocketAddr,

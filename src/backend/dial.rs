@@ -41,7 +41,7 @@ pub enum DialError {
     /// The connection failed.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),
-    /// No 2yz.
+    /// The greeting is no 2yz.
     #[error("no usable greeting: {0}")]
     Greeting(#[source] ReplyError),
     /// No 234 to AUTH TLS, nor to AUTH SSL.
@@ -56,7 +56,7 @@ pub enum DialError {
     /// The handshake took too long.
     #[error("TLS handshake timed out after {}", rounded(.0))]
     HandshakeTimeout(Duration),
-    /// The backend wants another certificate of ours, or one at all. In TLS 1.3 it says so behind the handshake.
+    /// The backend wants another certificate of ours, or one at all. In TLS 1.3 its alert comes after the handshake.
     #[error("{}: {alert}", if *.shown { "the backend refused the client certificate that it was shown" } else { "the backend requires a client certificate and was shown none" })]
     ClientCertificate {
         /// The backend's alert.
@@ -117,9 +117,9 @@ impl DialError {
 /// Time limits for connecting to a backend: of each step, and of all steps together.
 #[derive(Debug, Clone, Copy)]
 pub struct DialBudget<'a> {
-    /// For the steps.
+    /// Time limits of the steps.
     pub timeouts: &'a Timeouts,
-    /// Until the backend is ready.
+    /// Time limit until the backend is ready.
     pub total: Budget,
 }
 
@@ -141,14 +141,14 @@ impl DialBudget<'_> {
     }
 }
 
-/// How far a dial goes.
+/// The depth of a dial: the stage with which it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The TCP connection.
+    /// The TCP connection is established.
     Connected,
-    /// The greeting; the connection is still in clear text where AUTH would follow.
+    /// The greeting has come; the connection is still in clear text where AUTH would follow.
     Greeted,
-    /// Ready for USER.
+    /// The backend is ready for USER.
     Ready,
 }
 
@@ -163,7 +163,7 @@ pub trait Progress {
 pub enum Seen<'a> {
     /// The name's addresses, in the order in which they are tried.
     Addresses(&'a [SocketAddr]),
-    /// The connection goes there.
+    /// The address that the connection goes to.
     Connected(SocketAddr),
     /// The backend's reply: its greeting, or the one to AUTH.
     Reply(&'a Reply),

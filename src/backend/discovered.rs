@@ -25,7 +25,7 @@ use crate::outcome::BackendStatus;
 /// Answers are believed for no shorter and no longer than this, whatever their TTL.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 
-/// After a failure.
+/// The time until the next query after a failure.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 /// How long the name of one server of several may take: the others must not wait for it.
@@ -36,7 +36,7 @@ const ONE_SERVER: Duration = Duration::from_secs(3);
 pub(super) struct Discovered {
     names: ServerNames,
     pub template: Template,
-    /// As configured, for metrics.
+    /// The entry as configured, for metrics.
     pub label: String,
     pub statuses: Arc<Statuses>,
     pub answer: Arc<LastAnswer>,

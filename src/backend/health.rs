@@ -12,13 +12,13 @@ pub const FAILURES: u32 = 3;
 /// Duration of a backend's first outage; each further one lasts twice as long.
 const FIRST_OUTAGE: Duration = Duration::from_secs(10);
 
-/// The longest. A backend that has stayed in for as long begins with the shortest again.
+/// The longest outage. A backend that has stayed in for as long begins with the shortest again.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(5 * 60);
 
 /// The health of one backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Health {
-    /// Since the last success.
+    /// The failures since the last success.
     failures: u32,
     /// How often it was ejected since it last stayed in for long.
     outages: u32,
@@ -37,12 +37,12 @@ struct Outage {
 pub enum HealthChange {
     /// The backend was ejected after this number of failures.
     Ejected {
-        /// How many in a row.
+        /// The number of failures in a row.
         failures: u32,
     },
     /// The backend takes logins again.
     Restored {
-        /// How long it was ejected.
+        /// For how long it was ejected.
         after: Duration,
     },
 }
@@ -95,7 +95,7 @@ impl Health {
         Some(HealthChange::Restored { after })
     }
 
-    /// Since when it has been ejected.
+    /// Since when the backend has been ejected.
     pub fn ejected_since(&self) -> Option<Instant> {
         self.outage.map(|outage| outage.since)
     }

@@ -29,7 +29,7 @@ pub struct BackendSummary {
     pub site: String,
     /// The group's name, if it is a group's.
     pub group: Option<String>,
-    /// As configured.
+    /// The entry as configured.
     pub label: String,
     /// The backend's address.
     pub address: String,
@@ -60,7 +60,7 @@ pub struct BackendSummary {
 /// The login of the checks of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckLogin {
-    /// The user.
+    /// The user to log in as.
     pub user: String,
     /// The file with the password.
     pub password_file: PathBuf,

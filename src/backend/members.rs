@@ -11,7 +11,7 @@ use crate::config::Balance;
 /// A site's backends: as configured and, where name servers say which ones there are, as found.
 #[derive(Debug)]
 pub(super) struct Members {
-    /// In the order of the configuration.
+    /// The backends in the order of the configuration.
     backends: Vec<Arc<Backend>>,
     rotation: Mutex<Rotation>,
 }
@@ -24,7 +24,7 @@ impl Members {
         }
     }
 
-    /// All of them.
+    /// All backends.
     pub fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }

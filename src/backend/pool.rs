@@ -121,7 +121,7 @@ impl Pool {
         &self.site.name
     }
 
-    /// How many sessions the site has.
+    /// The number of the site's sessions.
     pub(super) fn site_sessions(&self) -> usize {
         self.state.sessions()
     }
@@ -158,7 +158,7 @@ impl Pool {
         self.members.load().are_out()
     }
 
-    /// For when that has become so.
+    /// Warns that all backends are out, once that has become so.
     pub(super) fn warn_of_last_resort(&self) {
         tracing::warn!(
             site = self.name(),

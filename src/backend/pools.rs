@@ -28,7 +28,7 @@ struct SitePools {
     site: Arc<Site>,
     /// For users of no group; `None` if there are no such users.
     own: Option<Arc<Pool>>,
-    /// As `site.groups`.
+    /// The pools of the site's groups, in the order of `site.groups`.
     groups: Vec<Arc<Pool>>,
 }
 

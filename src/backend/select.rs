@@ -43,7 +43,7 @@ pub struct Selection {
     tried: Vec<Arc<Backend>>,
     /// See [`Pool::login_key`].
     login_key: u64,
-    /// The whole login's time.
+    /// The time limit of the whole login.
     total: Budget,
     /// The time in the queue, of all attempts together.
     queue: Budget,
@@ -272,9 +272,9 @@ fn take_slot(
 }
 
 impl DialBudget<'_> {
-    /// For one of so many backends that are left, where there are several. One that accepts connections and then says
-    /// nothing must not use up the time of those after it, and all of them together not the patience of the client, which
-    /// is some 20 seconds (FileZilla).
+    /// The budget for one of `untried` backends that are left, where there are several. One that accepts connections and then
+    /// says nothing must not use up the time of those after it, and all of them together not the patience of the client, which is
+    /// some 20 seconds (FileZilla).
     fn attempt(self, untried: usize) -> Self {
         let total = match self.timeouts.backend_attempt {
             Some(attempt) => self.total.at_most(attempt),

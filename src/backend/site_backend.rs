@@ -91,7 +91,7 @@ impl Backend {
         }
     }
 
-    /// Takes a slot for a session; `None` if it has as many as it may.
+    /// Takes a slot for a session; `None` if it has no free one.
     pub(super) fn acquire(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
         if !self.state.acquire(self.limit()) {
             return None;

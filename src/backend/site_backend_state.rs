@@ -34,7 +34,7 @@ pub(super) struct SiteBackendState {
 struct SeenCertificate {
     /// In DER; empty if only its validity is known.
     der: Vec<u8>,
-    /// When it is valid.
+    /// The period in which it is valid.
     validity: Option<Validity>,
 }
 

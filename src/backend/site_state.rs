@@ -46,7 +46,7 @@ impl SiteState {
         }
     }
 
-    /// Counts one session more, unless there are as many as there may be.
+    /// Counts one session more, unless the limit is reached.
     pub fn acquire(&self, limit: usize) -> bool {
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
         let acquired = self

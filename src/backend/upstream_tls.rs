@@ -6,7 +6,7 @@ use crate::tls::{BackendClientCertificateLoader, BackendTlsClient, BackendTlsErr
 /// TLS towards a backend.
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamTls {
-    /// When it starts.
+    /// When TLS starts.
     pub start: TlsMode,
     pub client: BackendTlsClient,
 }

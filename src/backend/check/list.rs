@@ -28,7 +28,7 @@ const LONGEST_LISTING: usize = 1024 * 1024;
 
 /// A listing that was made.
 pub(super) struct Listing {
-    /// How much of it has been read.
+    /// The bytes that have been read of it.
     pub bytes: usize,
     /// The reply after it; `None` if there was more of it than is read.
     pub reply: Option<Reply>,

@@ -137,7 +137,7 @@ pub(super) struct Check<'a> {
     pub passive_mode: PassiveMode,
     /// Looks its name up.
     pub resolver: &'a Arc<Resolver>,
-    /// As for logins.
+    /// The time limits of steps, as for logins.
     pub timeouts: &'a Timeouts,
     /// Whether it may log in, and when.
     pub logins: &'a ProbeLogins,
@@ -257,7 +257,7 @@ impl Check<'_> {
         }
     }
 
-    /// For the next step: as long as a login's attempt may take, which is what clients wait.
+    /// The budget of the next step: as long as a login's attempt may take, which is what clients wait.
     fn budget(&self, total: Budget) -> DialBudget<'_> {
         DialBudget {
             timeouts: self.timeouts,

@@ -19,7 +19,7 @@ pub(super) struct MethodsLeft {
 }
 
 impl MethodsLeft {
-    /// All of them.
+    /// All methods that these ports allow.
     pub fn new(ports: BackendPorts) -> Self {
         Self {
             ports,
@@ -28,7 +28,7 @@ impl MethodsLeft {
         }
     }
 
-    /// The next one.
+    /// The next method to ask by.
     pub fn next(&mut self) -> Option<PortMethod> {
         let next = self.ports.next(PortMethod::Epsv, self.tried)?;
         let is_last_resort = next == PortMethod::Active && self.ports.mode == PassiveMode::Auto;

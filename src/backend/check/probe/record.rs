@@ -18,9 +18,9 @@ use crate::tls::ShownCertificate;
 pub struct ProbeRecord {
     /// When TLS starts, if it does.
     pub tls: Option<TlsMode>,
-    /// All of them.
+    /// All stages, made or skipped.
     pub stages: Vec<ProbedStage>,
-    /// How long it took.
+    /// How long the probe took.
     pub took: Duration,
 }
 
@@ -78,7 +78,7 @@ pub enum Finding {
     },
     /// The backend's reply.
     Reply(Reply),
-    /// A handshake.
+    /// The result of a handshake.
     Tls(AgreedTls),
     /// The certificate.
     Certificate(FoundCertificate),
@@ -90,7 +90,7 @@ pub enum Finding {
     Features(Option<Vec<String>>),
     /// The ways to ask for a data connection, at least one of which works.
     Ports(Vec<AskedPort>),
-    /// The data connection: to there, or from there.
+    /// The other end of the data connection.
     Data(DataPeer),
     /// The handshake of the data connection.
     DataTls {
@@ -99,9 +99,9 @@ pub enum Finding {
         /// Whether it resumed the session of the control connection.
         resumed: bool,
     },
-    /// A listing.
+    /// The listing that was read.
     Listing {
-        /// How many bytes were read.
+        /// The bytes that were read.
         bytes: usize,
         /// The reply after it; `None` if it is longer than what is read of one.
         reply: Option<Reply>,
@@ -122,11 +122,11 @@ pub struct FoundCertificate {
 /// Why a certificate was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// By its issuer, name and dates.
+    /// The certificate was accepted by its issuer, name and dates.
     Verified,
-    /// By its fingerprint.
+    /// The certificate was accepted by its fingerprint.
     Pinned,
-    /// Without having been looked at.
+    /// The certificate was accepted without having been looked at.
     Unverified,
 }
 
