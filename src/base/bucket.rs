@@ -18,7 +18,7 @@ impl Expires for LeakyBucket {
 }
 
 impl LeakyBucket {
-    /// No drop.
+    /// An empty bucket.
     pub fn empty(now: Instant) -> Self {
         Self { empty_at: now }
     }

@@ -16,7 +16,7 @@ impl Budget {
         Self::until(Instant::now() + time)
     }
 
-    /// Until then.
+    /// A budget until this moment.
     pub fn until(by: Instant) -> Self {
         Self { by }
     }

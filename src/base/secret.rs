@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Keeps this to itself.
+    /// Makes a secret of this content.
     pub fn new(content: Vec<u8>) -> Self {
         Self(content)
     }
@@ -20,7 +20,7 @@ impl Secret {
         Self(format!("{one:016x}{other:016x}").into_bytes())
     }
 
-    /// To send it, and for nothing else.
+    /// The content, to be sent and for no other use.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -15,7 +15,7 @@ pub struct Task<T> {
 }
 
 impl<T: Send + 'static> Task<T> {
-    /// Starts it.
+    /// Spawns the future as a task.
     pub fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
         let handle = tokio::spawn(future);
         Self {
