@@ -19,7 +19,7 @@ pub struct ApiAnswer {
     members: BTreeMap<String, Box<RawValue>>,
 }
 
-/// How often something is asked for.
+/// The number of times that something is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
     /// Once.
@@ -33,7 +33,7 @@ pub enum Rounds {
 pub struct List<T> {
     /// The entries, at most as many as were asked for.
     pub entries: Vec<T>,
-    /// How many there are.
+    /// The number of entries in all.
     pub total: usize,
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::base::text::rounded;
 
-/// Why there is no answer to show.
+/// The reason why there is no answer to show.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The socket's file doesn't exist.
@@ -40,7 +40,7 @@ pub enum ControlError {
     TimedOut {
         /// The socket.
         path: PathBuf,
-        /// For how long was waited.
+        /// How long was waited.
         after: Duration,
     },
     /// The connection broke off, or what came is no HTTP.
@@ -48,7 +48,7 @@ pub enum ControlError {
         "{0} gave no complete answer: {1}; either the process has ended, or it isn't the socket of Portcullis"
     )]
     Broken(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// More than is read.
+    /// The answer is longer than what is read.
     #[error("the answer of {0} is longer than 64 MiB: ask for less of it, such as one site's")]
     TooLong(PathBuf),
     /// HTTP, but none of Portcullis' answers.
@@ -74,7 +74,7 @@ pub enum Unreadable {
     /// Something that belongs into it isn't there.
     #[error("it has no `{0}`")]
     Missing(&'static str),
-    /// A later API.
+    /// The answer is of a later version of the API.
     #[error(
         "it is of version {0} of the API, and this program reads version 1: use the program that the process was started from"
     )]

@@ -12,10 +12,10 @@ use super::error::{ControlError, Unreadable};
 use super::screen::Screen;
 use super::socket::{Request, Socket};
 
-/// Between two rounds.
+/// The time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// For whom something is shown.
+/// The audience that a report is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people: a table.
@@ -33,7 +33,7 @@ pub struct Frame {
     pub now: Timestamp,
 }
 
-/// A subject that can be shown, from the answers to so many requests.
+/// A subject that can be shown, from the answers to `N` requests.
 pub trait Report<const N: usize> {
     /// The requests, sent one after the other.
     fn requests(&self) -> [Request; N];

@@ -25,12 +25,12 @@ pub struct Screen {
 enum Place {
     /// A terminal, which each round fills.
     Redrawn,
-    /// Lines behind lines.
+    /// Other output: lines after lines.
     Stream,
 }
 
 impl Screen {
-    /// Standard output.
+    /// The screen of standard output.
     pub fn of_stdout(rounds: Rounds) -> Self {
         let output = io::stdout();
         let place = match rounds {

@@ -47,17 +47,17 @@ pub struct Request {
 }
 
 impl Request {
-    /// To know something.
+    /// A request to read a value.
     pub fn read(path: &'static str) -> Self {
         Self::new(Method::GET, path, DEADLINE)
     }
 
-    /// To list something: as many entries as the process lists at a time.
+    /// A request to list entries: as many as the process lists at a time.
     pub fn list(path: &'static str) -> Self {
         Self::read(path).with("limit", Some("10000"))
     }
 
-    /// To have something done.
+    /// A request for an action.
     pub fn act(path: &'static str) -> Self {
         Self::new(Method::POST, path, DEADLINE)
     }

@@ -5,9 +5,9 @@ use crate::base::text::Masked;
 /// The widest line, in characters; narrower terminals have narrower ones.
 pub const WIDTH: usize = 100;
 
-/// Between two columns.
+/// The blanks between two columns.
 const GAP: usize = 2;
-/// Columns that may be cut keep so much.
+/// Width that columns keep which may be cut.
 const LEAST: usize = 8;
 /// Mark where something was cut off.
 const ELLIPSIS: char = '…';
@@ -68,7 +68,7 @@ impl Column {
 }
 
 impl<const N: usize> Table<N> {
-    /// Without a row.
+    /// A table without rows.
     pub fn new(columns: [Column; N]) -> Self {
         Self {
             columns,

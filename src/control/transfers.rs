@@ -60,7 +60,7 @@ impl Transfers {
         }
     }
 
-    /// How fast a transfer is: since the round before, if it was there; else on average since it began.
+    /// The rate of a transfer: since the round before, if it was there; else on average since it began.
     fn rate(&self, transfer: &Transfer) -> f64 {
         let before = self.before.get(&transfer.session);
         let since_before = before
