@@ -82,12 +82,12 @@ pub(super) struct ChosenSite {
     pub group: Option<String>,
     /// The user is in no group, and has to be in one.
     pub unknown_user: bool,
-    /// Without the host.
+    /// The user without the host.
     pub user: String,
     /// The user name that the backend gets in USER; `None` if no backend is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_user: Option<String>,
-    /// In the order in which they are tried.
+    /// The backends in the order in which they are tried.
     pub backends: Vec<String>,
     pub balance: &'static str,
     pub data: DataPorts,

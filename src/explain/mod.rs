@@ -41,7 +41,7 @@ pub struct Request<'a> {
     pub sni: Option<&'a str>,
     /// The argument of HOST.
     pub host: Option<&'a str>,
-    /// How the result is written.
+    /// The format of the result.
     pub format: Format,
 }
 
@@ -69,7 +69,7 @@ pub enum Outcome {
 struct Tables {
     settings: Settings,
     certificates: Arc<CertificateSet>,
-    /// For what expires.
+    /// The time by which certificates count as expired.
     now: SystemTime,
     pools: Pools,
     router: Arc<Router>,
