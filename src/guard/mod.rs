@@ -33,7 +33,7 @@ use crate::config::{GuardRules, is_in_any};
 /// How many clients are remembered, each for each site: 22 MB when all are in use.
 pub const CAPACITY: usize = 65_536;
 
-/// How many failures are answered at once: people mistype.
+/// Number of failures that are answered at once: people mistype.
 const FREE_FAILURES: u32 = 3;
 
 /// How many guesses of a client are remembered, to know them again.
@@ -91,7 +91,7 @@ impl Drop for PendingAttempt {
 /// The consequences of a failed login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Penalty {
-    /// How long its reply is held back.
+    /// How long the reply to the login is held back.
     pub delay: Duration,
     /// Whether the client may go on.
     pub status: Status,
@@ -122,7 +122,7 @@ impl AttemptFingerprint {
         self.0.write_usize(secret.len());
     }
 
-    /// 32 bits: with a probability of 2⁻³² two guesses collide, and the second is not counted.
+    /// The fingerprint's value, of 32 bits: with a probability of 2⁻³² two guesses collide, and the second is not counted.
     fn value(&self) -> FingerprintValue {
         let [a, b, c, d, ..] = self.0.finish().to_ne_bytes();
         FingerprintValue::new(u32::from_ne_bytes([a, b, c, d])).unwrap_or(FingerprintValue::MIN)
@@ -286,7 +286,7 @@ pub struct ClientFailures {
     pub client: ClientKey,
     /// The site of the logins; `None` if they led to no site.
     pub site: Option<SiteId>,
-    /// How many count.
+    /// The number of failures that count.
     pub failures: u32,
     /// For how long it is blocked yet; zero if it isn't.
     pub blocked_for: Duration,
