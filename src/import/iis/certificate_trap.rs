@@ -24,7 +24,7 @@ pub struct Shown<'a> {
     pub certificate: Option<&'a Certificate>,
     /// The hosts of sites that have no say in it, or the first ones of many.
     pub others: Vec<&'a str>,
-    /// How many more there are.
+    /// The number of further hosts.
     pub more: usize,
 }
 

@@ -25,9 +25,9 @@ pub enum DocumentError {
     /// The file is not XML.
     #[error("line {line}, column {column}: not XML: {what}")]
     Malformed {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// In characters, from 1.
+        /// The column in characters, from 1.
         column: usize,
         /// The fault there, without characters that act on a terminal.
         what: String,
@@ -35,13 +35,13 @@ pub enum DocumentError {
     /// The file has a document type, which could define entities, and name other files.
     #[error("line {line}: the file has a document type (<!DOCTYPE), which IIS never writes")]
     DocumentType {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
     },
     /// The tree would take more than the file is worth.
     #[error("line {line}: the file has {what}, which no configuration of IIS has")]
     TooMuch {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
         /// The kind of thing of which there are too many.
         what: &'static str,

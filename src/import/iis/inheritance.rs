@@ -12,7 +12,7 @@ const ENCRYPTED: &str = "[enc:";
 /// For which part of the server a section holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Where<'a> {
-    /// All of it.
+    /// The whole server.
     Server,
     /// A site by its name.
     Site(&'a str),
@@ -99,7 +99,7 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// `own` counts before `inherited`.
+    /// The attributes of a site, of which `own` count before `inherited`.
     pub fn new(own: Option<&'a Element>, inherited: Option<&'a Element>) -> Self {
         Self {
             own,

@@ -52,7 +52,7 @@ pub struct Imported {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file isn't read.
+    /// The file can't be read as a document.
     #[error(transparent)]
     Document(#[from] DocumentError),
     /// The file has nothing to carry over.

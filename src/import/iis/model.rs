@@ -61,9 +61,9 @@ pub struct Site {
 /// Whether a site runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the service.
+    /// The site starts with the service.
     Automatic,
-    /// When an administrator starts it.
+    /// The site runs only when an administrator starts it.
     Manual,
 }
 
@@ -72,14 +72,14 @@ pub enum Start {
 pub struct Binding {
     /// Address and port.
     pub endpoint: Endpoint,
-    /// The virtual host; `None`: logins that name none.
+    /// The virtual host; `None` for logins that name none.
     pub host: Option<String>,
 }
 
 /// An address and a port of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// `None`: all that have no binding of their own.
+    /// The address; `None` for all addresses that have no binding of their own.
     pub address: Option<IpAddr>,
     /// The port; not 0.
     pub port: u16,
@@ -102,10 +102,10 @@ pub enum ControlPolicy {
 pub enum DataPolicy {
     /// Clear text is served as well.
     Allow,
-    /// Under TLS alone.
+    /// Data connections have to be under TLS.
     #[default]
     Require,
-    /// In clear text alone.
+    /// Data connections have to be in clear text.
     Deny,
 }
 
@@ -122,7 +122,7 @@ pub enum ClientCertificates {
 /// A certificate in a store of Windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// SHA-1, as written.
+    /// The certificate's SHA-1, as written.
     pub thumbprint: String,
     /// The name of the store.
     pub store: String,
@@ -174,13 +174,13 @@ pub struct AddressRule {
     pub access: Access,
 }
 
-/// Allowed or not.
+/// The access of a client or a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Allowed.
+    /// Clients or commands are allowed.
     #[default]
     Allowed,
-    /// Refused.
+    /// Clients or commands are refused.
     Denied,
 }
 
@@ -206,7 +206,7 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// As IIS writes it.
+    /// Writes the endpoint as IIS does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             None => write!(f, "*:{}", self.port),

@@ -10,7 +10,7 @@ use super::model::{Access, AddressRules};
 /// `clients` of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clients {
-    /// All of them.
+    /// All clients.
     Everybody,
     /// No client.
     Nobody,

@@ -52,15 +52,15 @@ pub enum ReadError {
     TooMany {
         /// The kind of thing of which there are too many.
         what: &'static str,
-        /// How many there may be.
+        /// The number that is allowed.
         most: usize,
     },
-    /// A web server.
+    /// The file is of a web server without FTP sites.
     #[error(
         "there is no FTP site in it: none of its {sites} sites has a binding with the protocol ftp"
     )]
     NoFtpSite {
-        /// How many it has.
+        /// The number of its sites.
         sites: usize,
     },
 }

@@ -54,7 +54,7 @@ impl Lines {
         self.start = start;
     }
 
-    /// A line.
+    /// Adds a line.
     pub fn line(&mut self, text: impl Display) {
         let line = format!("{}{text}", self.start);
         self.text.push_str(line.trim_end());
@@ -79,7 +79,7 @@ impl Lines {
         self.line(line);
     }
 
-    /// All of them.
+    /// The text of all lines.
     pub fn into_text(self) -> String {
         self.text
     }

@@ -72,7 +72,7 @@ pub enum PfxError {
     Pair(#[from] CertificateError),
 }
 
-/// Imports it.
+/// Imports the PKCS#12 file.
 ///
 /// # Errors
 /// See [`PfxError`]; what was there stays as it was.
