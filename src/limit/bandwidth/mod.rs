@@ -2,7 +2,7 @@
 //!
 //! A bucket is a schedule (the generic cell rate algorithm, ITU-T I.371): what is to be moved is entered behind what has been
 //! entered before, and its place says how long it has to wait. All transfers of a site enter pieces of one size, and each
-//! enters its next piece when it has moved the last one, so they take turns, and each gets the same share of what is there.
+//! enters its next piece when it has moved the last one, so they take turns, and each gets the same share of the rate.
 //! A transfer that moves less than its share leaves the rest to the others.
 //!
 //! No transfer waits longer for a piece than [`FLOOR`] allows. Where a site's rate is not enough for that, the rate is
@@ -45,7 +45,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Enters so many bytes; returns how long they have to wait.
+    /// Enters this many bytes; returns how long they have to wait.
     fn enter(&self, bytes: u64, rate: Rate, now: Instant) -> Duration {
         let mut empty_at = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -74,9 +74,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct BothWays<T> {
-    /// From the clients.
+    /// The direction from the clients.
     inwards: T,
-    /// To the clients.
+    /// The direction to the clients.
     outwards: T,
 }
 
@@ -132,7 +132,7 @@ impl TransferBandwidth {
         usize::try_from(piece).unwrap_or(usize::MAX)
     }
 
-    /// Enters so many bytes, at most a piece, which are to be moved before anything else is entered; returns how long they have
+    /// Enters this many bytes, at most a piece, which are to be moved before anything else is entered; returns how long they have
     /// to wait.
     pub fn enter(&self, bytes: usize, now: Instant) -> Duration {
         let bytes = bytes as u64;
