@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::listen::{AcceptFailures, Acceptor};
 
-/// How many connections there are at once. A new one has sent its request before so many others follow.
+/// Limit of connections at the same time. A new one has sent its request before this many others follow.
 pub const MAX_CONNECTIONS: usize = 64;
 
 /// A client that sends its request and reads the response is done far sooner.

@@ -26,7 +26,7 @@ pub struct ControlConnection {
     stream: Stream,
     peer: Peer,
     lines: LineBuffer,
-    /// How it ended: `UnexpectedEof` if the peer closed it.
+    /// The end of the connection: `UnexpectedEof` if the peer closed it.
     end: Option<Arc<io::Error>>,
     write_state: WriteState,
 }

@@ -31,9 +31,9 @@ pub struct DnsClient(TokioResolver);
 /// The records of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsRecords<T> {
-    /// At least one.
+    /// The records, at least one.
     pub records: Vec<T>,
-    /// For how long they hold.
+    /// For how long the records are valid.
     pub ttl: Duration,
 }
 
@@ -50,7 +50,7 @@ pub struct ServiceRecord {
     pub weight: u16,
 }
 
-/// Why a name stands for nothing.
+/// Errors of looking up a name.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// The name servers say that there is no such name, or no such record of it.

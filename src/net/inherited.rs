@@ -42,7 +42,7 @@ pub struct InheritedSockets {
 pub enum BoundTo {
     /// An address and a port.
     Tcp(SocketAddr),
-    /// A file.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -58,7 +58,7 @@ pub enum InheritedError {
          Portcullis has ListenStream= alone, with addresses or paths, and Accept=no"
     )]
     NotListening {
-        /// From 1, in their order.
+        /// The socket's number, from 1, in their order.
         number: usize,
     },
     /// A socket accepts clients of both families.
@@ -94,7 +94,7 @@ pub enum InheritedError {
     /// The operating system refuses.
     #[error("socket {number} of those that the service manager passes can't be used: {source}")]
     System {
-        /// From 1, in their order.
+        /// The socket's number, from 1, in their order.
         number: usize,
         /// The operating system's error.
         source: io::Error,
@@ -120,9 +120,9 @@ impl fmt::Display for BoundTo {
 }
 
 impl InheritedSockets {
-    /// Takes what was passed to this process, and nothing that was meant for another; what says so is gone from the environment
-    /// then. Has to come first in the process: its descriptors are known by their numbers, and no other thread may look at the
-    /// environment meanwhile.
+    /// Takes what was passed to this process, and nothing that was meant for another; the variables that announce it are
+    /// removed from the environment then. Has to come first in the process: its descriptors are known by their numbers, and no
+    /// other thread may look at the environment meanwhile.
     ///
     /// # Errors
     /// If one can't be used for what it seems to be.
@@ -199,7 +199,7 @@ impl InheritedSockets {
         }
     }
 
-    /// How many there are.
+    /// The number of sockets.
     pub fn count(&self) -> usize {
         self.tcp.len() + self.unix.len()
     }

@@ -13,13 +13,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long sent bytes may stay unacknowledged before the peer counts as lost.
 const PEER_SILENCE: Duration = Duration::from_secs(180);
 
-/// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
+/// Margin by which the kernel's time for a standstill is longer than ours, which knows what to report to whom.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The kernel counts milliseconds in 31 bits.
 const MAX_USER_TIMEOUT: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
-/// For a control connection, on either leg.
+/// Sets the options of a control connection, on either leg.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`; the peer may be gone already.
@@ -75,7 +75,7 @@ pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(silence))
 }
 
-/// Bounds what the kernel takes in ahead, to about so many bytes.
+/// Bounds the bytes that the kernel receives ahead to about this many.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.

@@ -19,7 +19,7 @@ use crate::outcome::KeyExchange;
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
-    /// Without TLS.
+    /// A connection without TLS.
     Plain(TcpStream),
     /// With TLS, and a client at the other end.
     ToClient(Box<server::TlsStream<TcpStream>>),

@@ -11,11 +11,11 @@ use super::source::Source;
 
 /// The bytes that have arrived, as of the last look.
 pub(super) struct Arrivals {
-    /// How many bytes in all.
+    /// The number of bytes in all.
     bytes: u64,
     /// When there were more at a look for the last time.
     last: Instant,
-    /// When the last look was.
+    /// The time of the last look.
     looked: Instant,
     /// How long after `last` the end came at the earliest, if it has: a sink that stood still may have delayed the look at it.
     ended_after: Option<Duration>,
@@ -32,7 +32,7 @@ impl Arrivals {
         }
     }
 
-    /// Looks at the source, of which so many bytes have been read by now.
+    /// Looks at the source, of which `read` bytes have been read by now.
     pub fn look(&mut self, source: &Source, read: u64, now: Instant) {
         self.update(source, read, now);
     }

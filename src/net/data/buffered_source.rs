@@ -8,14 +8,14 @@ use super::source::{Fill, SourceEnd};
 use crate::net::record_framing::RecordFraming;
 use crate::net::stream::Stream;
 
-/// The source.
+/// A source that buffers decrypted bytes, for a client whose handshake was done before the direction was known.
 #[derive(Debug)]
 pub struct BufferedSource {
     stream: Stream,
     /// Framing of the bytes that rustls has been fed: rustls doesn't tell whether it waits for the rest of a record.
     framing: RecordFraming,
     buffer: Vec<u8>,
-    /// How many bytes there are in it.
+    /// The bytes in `buffer`.
     filled: usize,
 }
 

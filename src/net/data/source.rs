@@ -27,7 +27,7 @@ const LARGEST_PIECE: usize = 64 * 1024;
 /// The source of a transfer's bytes.
 #[derive(Debug)]
 pub enum Source {
-    /// Without TLS.
+    /// A source without TLS.
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
@@ -40,9 +40,9 @@ pub enum Source {
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceEnd {
-    /// With close_notify: complete, and authenticated as such.
+    /// The source ended with close_notify: complete, and authenticated as such.
     CloseNotify,
-    /// With FIN, without TLS.
+    /// The source ended with FIN, without TLS.
     Fin,
     /// With FIN under TLS but without close_notify: the peer crashed, a man in the middle truncated it, or it is a
     /// server that never sends close_notify.
@@ -68,7 +68,7 @@ pub(super) struct Unread {
 }
 
 impl Source {
-    /// Without TLS; `read` has been read already.
+    /// A source without TLS; `read` has been read already.
     pub fn plain(socket: TcpStream, read: Vec<u8>) -> Self {
         let filled = read.len();
         let mut buffer = read;
@@ -149,7 +149,7 @@ impl Source {
         }
     }
 
-    /// As [`Source::poll_fill`], with at most so many bytes where their number is up to us: TLS comes in whole records.
+    /// As [`Source::poll_fill`], with at most this many bytes where their number is up to us: TLS comes in whole records.
     pub(super) fn poll_fill_at_most(
         &mut self,
         most: usize,
@@ -250,7 +250,7 @@ impl Source {
 pub struct PlainSource {
     socket: TcpStream,
     buffer: Vec<u8>,
-    /// How many bytes there are in it.
+    /// The bytes in `buffer`.
     filled: usize,
     /// Whether the last read filled the buffer: then there may be more.
     full: bool,
@@ -305,7 +305,7 @@ impl PlainSource {
     }
 }
 
-/// Reads what there is, at most what `into` takes.
+/// Reads the bytes that have arrived, at most as many as `into` takes.
 pub(super) fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,

@@ -83,7 +83,7 @@ enum ReadState {
 /// The step that a connection needs before it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
-    /// More from the peer.
+    /// More bytes from the peer have to be read.
     Read,
     /// The outgoing records have to be sent.
     Write,

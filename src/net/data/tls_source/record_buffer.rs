@@ -26,10 +26,10 @@ const SHORT_READS: u8 = 32;
 /// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
 const LARGEST: usize = 512 * 1024;
 
-/// The buffer.
+/// The buffer of a source under TLS, for received records and decrypted bytes.
 pub(super) struct RecordBuffer {
     buffer: Vec<u8>,
-    /// How many decrypted bytes there are, from the beginning.
+    /// The number of decrypted bytes, from the beginning.
     plaintext: usize,
     /// The bytes that have arrived and are not decrypted.
     arrived: Range<usize>,
@@ -47,7 +47,7 @@ enum Reads {
 }
 
 impl RecordBuffer {
-    /// With what has been read already.
+    /// A buffer with the bytes that have been read already.
     pub(super) fn holding(read: &[u8]) -> Self {
         let mut buffer = vec![0; HEADROOM + FIRST_READ.max(read.len())];
         let arrived = HEADROOM..HEADROOM + read.len();

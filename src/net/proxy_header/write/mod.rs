@@ -25,7 +25,7 @@ const CLIENT_SSL: u8 = 0x01;
 /// SSL's field `verify`: anything but zero, which would be a client certificate that was verified.
 const NOT_VERIFIED: u32 = 1;
 
-/// For whom a connection to a backend is opened.
+/// The side for which a connection to a backend is opened.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
     /// A client, of whose session it is.
