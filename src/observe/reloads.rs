@@ -2,7 +2,7 @@
 //! metrics.
 //!
 //! Refusals are kept apart, by subject: of the reloads only the last ones are remembered, while a refusal matters for as long
-//! as the refused file lies there, however much else is reloaded meanwhile.
+//! as the refused file is still there, however much else is reloaded meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub struct ReloadLog {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The latest first.
+    /// The last reloads, the latest first.
     last: VecDeque<Arc<Reload>>,
     /// At most one for each file of the configurations so far that is still refused.
     standing: HashMap<Key, Arc<Reload>>,
@@ -40,7 +40,7 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// From now on.
+    /// A stall that begins now.
     pub fn begin(log: Arc<ReloadLog>, subject: ReloadSubject) -> Self {
         log.change(subject, |state| {
             state.stalled.push((subject, SystemTime::now()));
@@ -74,12 +74,12 @@ pub struct Reload {
     pub refusal: Option<Refusal>,
 }
 
-/// Why a reload was refused.
+/// The reason why a reload was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// With what the files say there, which may name users.
+    /// The reason with text from the files, which may name users.
     pub text: String,
-    /// Without.
+    /// The reason without text from the files.
     pub summary: String,
 }
 
@@ -144,7 +144,7 @@ impl ReloadLog {
         });
     }
 
-    /// Why what lies there of this, of which there is but one, is not in force, if it was refused.
+    /// The refusal that stands of this subject, of which there is but one; `None` if its content is in force.
     pub fn standing(&self, subject: ReloadSubject) -> Option<Refusal> {
         let state = self.lock();
         state.standing.get(&(subject, None))?.refusal.clone()

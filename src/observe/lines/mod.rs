@@ -30,7 +30,7 @@ pub(super) trait Output: Send + 'static {
     /// Called behind each line, and at least at the interval.
     fn maintain(&mut self) {}
 
-    /// No line follows.
+    /// Called when no line follows any more.
     fn close(&mut self);
 }
 

@@ -23,7 +23,7 @@ pub enum FilterError {
     /// A part of the program that can't be: one colon, where there have to be two.
     #[error("`{target}` is not a module path; write `{}`", two_colons(.target))]
     OneColon {
-        /// As written.
+        /// The module path as written.
         target: String,
     },
     /// Something else that tracing can't make sense of.

@@ -21,7 +21,7 @@ pub struct ShownBackend<'a> {
 /// The series that a backend has beside those of every backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shown {
-    /// Active checks.
+    /// Whether it has the series of active checks.
     pub checks: bool,
     /// TLS, and so a certificate.
     pub tls: bool,

@@ -39,9 +39,9 @@ const PREFIX: &str = "portcullis";
 pub struct ServedCertificate<'a> {
     /// The certificate's name, by the configuration.
     pub name: &'a str,
-    /// As log and configuration write it.
+    /// The fingerprint, as log and configuration write it.
     pub fingerprint: &'a str,
-    /// Printable.
+    /// The subject; printable.
     pub subject: &'a str,
     /// When it becomes valid.
     pub not_before: SystemTime,
@@ -62,7 +62,7 @@ impl DroppedLines {
         self.0.inc();
     }
 
-    /// How many are.
+    /// The number of dropped lines.
     pub fn total(&self) -> u64 {
         self.0.get()
     }
@@ -134,7 +134,7 @@ impl Metrics {
             .set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    /// A connection was refused.
+    /// Counts a connection that was refused.
     pub fn session_refused(&self, reason: LimitExceeded) {
         self.table
             .sessions_refused
@@ -142,7 +142,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Accepting a connection failed.
+    /// Counts a failure to accept a connection.
     pub fn accept_error(&self) {
         self.table.accept_errors.inc();
     }
@@ -166,7 +166,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A login ended. `site` is a configured site's name, or [`NO_SITE`].
+    /// Counts a login that has ended. `site` is a configured site's name, or [`NO_SITE`].
     pub fn login(&self, site: &str, result: LoginResult) {
         self.table
             .logins
@@ -230,7 +230,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A session ended, in which so many data connections as said resumed.
+    /// Counts a session that has ended, by how far its data connections have resumed.
     pub fn session_resumed(&self, site: &str, resumption: Resumption) {
         self.table
             .sessions_by_resumption
@@ -251,7 +251,7 @@ impl Metrics {
         RunningTransfer::counted_in(&self.table.transfers_running)
     }
 
-    /// How many run now.
+    /// The number of transfers that run now.
     pub fn transfers_running(&self) -> u64 {
         u64::try_from(self.table.transfers_running.get()).unwrap_or_default()
     }
@@ -362,7 +362,7 @@ impl Metrics {
         *known = current;
     }
 
-    /// A reload ended.
+    /// Counts a reload that has ended.
     pub fn reload(&self, subject: ReloadSubject, result: ReloadResult) {
         self.table
             .reloads
@@ -430,7 +430,7 @@ fn order_labels(result: AcmeResult, stage: AcmeStage) -> [&'static str; 2] {
     [result.as_str(), stage.as_str()]
 }
 
-/// In seconds; 1970 for what was before.
+/// A time in seconds of Unix time; 0 for what was before 1970.
 fn unix_time(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

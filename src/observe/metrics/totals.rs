@@ -17,7 +17,7 @@ pub struct SiteTotals {
 }
 
 impl Metrics {
-    /// How many transfers run.
+    /// The number of transfers that run.
     pub fn running_transfers(&self) -> usize {
         usize::try_from(self.table.transfers_running.get()).unwrap_or(0)
     }

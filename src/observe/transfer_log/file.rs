@@ -29,9 +29,9 @@ pub(super) struct Misplacement(Arc<Mutex<Option<Misplaced>>>);
 /// The file that has the name of a log can't be opened.
 #[derive(Debug, Clone)]
 pub(super) struct Misplaced {
-    /// Since when.
+    /// Since when the file can't be opened.
     pub since: SystemTime,
-    /// Why not, the last time that it was tried.
+    /// The error of the last attempt.
     pub error: String,
 }
 

@@ -43,7 +43,7 @@ pub struct TransferLogError {
 pub enum ToldOfContent {
     /// Nothing is logged of the content.
     Nothing,
-    /// When the first byte came.
+    /// The time of the first byte is logged.
     FirstByte,
     /// The hash of the content.
     Hash,
@@ -54,9 +54,9 @@ pub enum ToldOfContent {
 pub struct MisplacedLog {
     /// The name in the configuration.
     pub file: PathBuf,
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub since: SystemTime,
-    /// Why it can't be.
+    /// The reason why it can't be.
     pub error: String,
 }
 
@@ -128,7 +128,7 @@ impl TransferLogs {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no log is configured.
     pub fn is_empty(&self) -> bool {
         self.open.load().0.is_empty()
     }

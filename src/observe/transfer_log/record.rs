@@ -9,13 +9,13 @@ use crate::base::GlobalSessionId;
 use crate::config::TlsVersion;
 use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
 
-/// A SHA-256.
+/// A SHA-256 digest.
 pub type Sha256 = [u8; 32];
 
 /// An entry of a transfer log. Values from clients are bytes as they were sent.
 #[derive(Debug, Clone)]
 pub struct LogRecord<'a> {
-    /// When it was over.
+    /// When the transfer was over, or the change made.
     pub time: Timestamp,
     /// The session.
     pub session: GlobalSessionId,
@@ -66,13 +66,13 @@ pub struct Transfer<'a> {
     pub direction: Direction,
     /// The outcome.
     pub verdict: Verdict,
-    /// Why it is not complete.
+    /// The reason why it is not complete.
     pub reason: Option<&'a str>,
-    /// From the source to the sink.
+    /// The bytes moved from the source to the sink.
     pub bytes: u64,
     /// The byte of the file that it began at.
     pub offset: u64,
-    /// Since the command.
+    /// The time since the command.
     pub duration: Duration,
     /// From the command to the first byte, if there was one and it was looked for.
     pub first_byte: Option<Duration>,
