@@ -34,7 +34,7 @@ impl Balancers {
         lists.push(Arc::downgrade(trusted));
     }
 
-    /// How a connection from `peer` begins.
+    /// The rule for how a connection from `peer` begins.
     pub fn rule_for(&self, peer: SocketAddr) -> HeaderRule {
         let lists = self.lists();
         let trusting = lists

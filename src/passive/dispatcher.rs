@@ -94,7 +94,7 @@ pub(super) struct PendingLease {
 }
 
 impl Dispatcher {
-    /// Without leases. `sessions` maps TLS sessions to FTP sessions.
+    /// A dispatcher without leases. `sessions` maps TLS sessions to FTP sessions.
     pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
@@ -153,7 +153,7 @@ impl Dispatcher {
         }
     }
 
-    /// A connection was accepted.
+    /// Takes a connection that was accepted.
     pub fn on_connection(self: &Arc<Self>, stream: TcpStream, client: IpAddr, port: SocketAddr) {
         let mut state = self.state();
         state.last_connection += 1;

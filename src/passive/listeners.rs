@@ -37,7 +37,7 @@ struct Opened {
 /// A listening port. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Port {
-    /// With its real number.
+    /// The address with its real port number.
     address: SocketAddr,
     pub balancers: Arc<Balancers>,
     accepting: AbortHandle,

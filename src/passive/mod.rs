@@ -138,7 +138,7 @@ impl Unassigned {
 pub struct Contention(watch::Receiver<bool>);
 
 impl Contention {
-    /// Waits until one does.
+    /// Waits until another lease waits for a port.
     pub async fn contended(&mut self) {
         if self.0.wait_for(|contended| *contended).await.is_err() {
             // The lease is over.

@@ -54,7 +54,7 @@ pub struct ConnectionId(pub u64);
 /// How a lease's connection is identified among others of its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// By nothing else: it carries no TLS, or no TLS sessions are kept.
+    /// By its address alone: it carries no TLS, or no TLS sessions are kept.
     Address,
     /// Perhaps by its TLS session, but the client has yet to show that it resumes.
     Unproven(ClientCache),
@@ -160,7 +160,7 @@ pub enum Effect {
 /// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnassignedConnections {
-    /// All of them.
+    /// All unidentified connections that may be its own.
     pub all: usize,
     /// Connections that can be no other lease's.
     pub exclusive: usize,
@@ -194,7 +194,7 @@ pub enum LeaseEnd {
     /// The backend would not begin the transfer, as the client was told: it closes its connection before it asks for another
     /// port.
     Refused,
-    /// In any other way.
+    /// The transfer ended in any other way.
     Incomplete,
 }
 
