@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct ClientIdentity {
     /// SHA-256 of its DER form.
     pub fingerprint: [u8; 32],
-    /// For people: printable and short.
+    /// The certificate's subject, for operators: printable and short.
     pub subject: String,
     /// The common name of its subject, if that has exactly one: an authority that checks one of several may not have
     /// checked the others.
@@ -161,7 +161,7 @@ pub type PinnedCertificates = HashMap<Box<[u8]>, Vec<[u8; 32]>>;
 pub struct CertificateRules {
     /// Whether every login needs one.
     pub required: bool,
-    /// How a certificate names its user.
+    /// The part of a certificate that names its user.
     pub user: CertificateUser,
     /// No other one is such a user's, and an authority needs to vouch for none of them.
     pub pinned: PinnedCertificates,

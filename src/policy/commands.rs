@@ -100,7 +100,7 @@ impl CommandRules {
         self.denied.iter()
     }
 
-    /// Whether everything is allowed.
+    /// Whether every command is allowed.
     pub fn is_empty(&self) -> bool {
         self.preset.is_none() && self.denied.is_empty()
     }
@@ -213,9 +213,9 @@ impl DeniedCommand {
     }
 }
 
-/// The word behind SITE.
+/// The word after SITE.
 enum SubVerb {
-    /// In upper case.
+    /// The word in upper case.
     Plain(String),
     /// Something that servers read differently.
     Odd,

@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 /// The longest password, in bytes: it is sent in a line.
 const MAX_PASSWORD: usize = 1024;
 
-/// By user, folded.
+/// The passwords in a file, by user; the names are folded.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub struct Passwords(HashMap<Box<[u8]>, Secret>);
 

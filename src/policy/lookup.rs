@@ -28,7 +28,7 @@ pub trait Content: fmt::Debug + Default + PartialEq + Send + Sync + 'static {
     /// If it has no entry, and isn't one that doesn't count.
     fn add(&mut self, number: usize, line: &[u8]) -> Result<(), Self::LineFault>;
 
-    /// How many entries.
+    /// The number of entries.
     fn count(&self) -> usize;
 }
 
@@ -56,7 +56,7 @@ pub enum LookupFileFault<F: std::error::Error> {
     Io {
         /// See [`Content::NAME`].
         content: &'static str,
-        /// Why.
+        /// The operating system's error.
         cause: std::io::Error,
     },
     /// The path is a directory, a pipe or a device.
@@ -102,7 +102,7 @@ impl<C: Content> NewContent<C> {
         })
     }
 
-    /// How many entries.
+    /// The number of entries.
     pub fn count(&self) -> usize {
         self.0.count()
     }
@@ -114,7 +114,7 @@ pub struct LookupFiles<C>(Arc<HashMap<PathBuf, Arc<LookupFile<C>>>>);
 /// The files of a configuration that is not in force yet.
 pub struct LoadedFiles<C> {
     files: LookupFiles<C>,
-    /// For files that are in use.
+    /// New content for files that are in use.
     new: Vec<(Arc<LookupFile<C>>, NewContent<C>)>,
 }
 
@@ -217,7 +217,7 @@ impl<C: Content> LookupFile<C> {
         self.content.store(Arc::new(content));
     }
 
-    /// How many entries it has.
+    /// The number of entries it has.
     pub fn count(&self) -> usize {
         self.content.load().count()
     }

@@ -30,7 +30,7 @@ struct LookupFileWatch<C> {
     state: Debounce<Option<FileStamp>>,
     /// Whether the content read last was refused and so is not in use.
     refused: bool,
-    /// Why it couldn't be read last, which is told once.
+    /// The error with which it couldn't be read last, which is reported once.
     unreadable: Option<String>,
 }
 

@@ -28,16 +28,16 @@ pub use users::{UserFile, UserFiles, UserList};
 /// The rules of one site for its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SitePolicy {
-    /// From where.
+    /// The networks that clients may connect from.
     pub clients: ClientRules,
     /// The certificates by which they prove their identity; `None` if by none.
     pub client_certificate: Option<CertificateRules>,
-    /// With which commands.
+    /// The commands that clients may send.
     pub commands: CommandRules,
     /// The reply to each login while the site is out of service.
     pub maintenance: Option<Notice>,
     /// The text in front of the backend's own reply to a login.
     pub login_text: Option<Notice>,
-    /// How fast they transfer.
+    /// The rates of transfers.
     pub rates: Rates,
 }

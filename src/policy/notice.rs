@@ -8,7 +8,7 @@ const MAX_LINE: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice(Vec<String>);
 
-/// Why a text can't be sent to clients.
+/// The reasons why a text can't be sent to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoticeError {
     /// The text is empty.

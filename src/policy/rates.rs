@@ -28,10 +28,10 @@ pub struct Rate(NonZeroU64);
 /// Why a number of bits a second can't be a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RateError {
-    /// Less than [`Rate::LOWEST`].
+    /// The rate is below [`Rate::LOWEST`].
     #[error("is less than 64k, 64000 bits a second")]
     TooLow,
-    /// More than [`Rate::HIGHEST`].
+    /// The rate is above [`Rate::HIGHEST`].
     #[error("is more than 1000G, 1000000000000 bits a second")]
     TooHigh,
 }
@@ -74,7 +74,7 @@ impl Rate {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// How long so many bytes take.
+    /// The time that this many bytes take.
     pub fn time_for(self, bytes: u64) -> Duration {
         let nanoseconds = u128::from(bytes) * 8 * 1_000_000_000 / u128::from(self.0.get());
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))

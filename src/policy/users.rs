@@ -14,7 +14,7 @@ pub struct UserList {
     prefixes: Vec<Vec<u8>>,
 }
 
-/// Names, folded.
+/// The names in a file, folded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names(HashSet<Box<[u8]>>);
 
@@ -35,9 +35,9 @@ pub enum PatternError {
 /// A pattern of a list: `alice`, or `acme-*` for all names that begin so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserPattern {
-    /// Folded.
+    /// A name, folded.
     Name(Vec<u8>),
-    /// Folded, without the star.
+    /// A prefix, folded, without the star.
     Prefix(Vec<u8>),
 }
 
@@ -135,7 +135,7 @@ pub type UserFileError = LookupFileError<NameFault>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {why}")]
 pub struct NameFault {
-    /// From 1.
+    /// The line's number, from 1.
     pub line: usize,
     /// The fault.
     pub why: PatternError,
