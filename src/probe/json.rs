@@ -77,7 +77,7 @@ pub fn line(report: &Report) -> String {
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// To a thousandth.
+/// A time in milliseconds, to a thousandth.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -63,7 +63,7 @@ pub enum Format {
     Nagios,
 }
 
-/// The outcome.
+/// The outcome of a probe.
 #[derive(Debug)]
 pub enum Outcome {
     /// Every backend was probed; how the worst of them is.
@@ -72,7 +72,7 @@ pub enum Outcome {
     Unusable(Unusable),
 }
 
-/// How a backend is.
+/// The health of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// All that was asked for works.
@@ -81,11 +81,11 @@ pub enum Health {
     WorksForNow,
     /// The backend works as far as the login, which it has refused.
     LoginRefused,
-    /// Something else doesn't work.
+    /// The backend fails at something else.
     Fails,
 }
 
-/// Why nothing can be probed.
+/// The reason why nothing can be probed.
 #[derive(Debug)]
 pub struct Unusable(String);
 
@@ -114,7 +114,7 @@ pub fn run(request: &Request<'_>, output: &mut impl Write) -> Outcome {
     }
 }
 
-/// All that is needed.
+/// All data that a probe needs.
 struct Prepared {
     targets: Vec<Target>,
     timeouts: Timeouts,
@@ -141,7 +141,7 @@ fn prepare(request: &Request<'_>) -> Result<(Prepared, tokio::runtime::Runtime),
     Ok((prepared, runtime))
 }
 
-/// How far to go.
+/// How far the probe goes.
 fn goal(request: &Request<'_>) -> Result<Goal, Unusable> {
     let missing = |text: &str| Err(Unusable(text.to_owned()));
     let account = match (request.user, request.password_file) {

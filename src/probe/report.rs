@@ -41,7 +41,7 @@ pub struct Report {
     pub tls: Option<TlsMode>,
     /// The stages, in their order.
     pub stages: Vec<StageReport>,
-    /// How long they took.
+    /// How long the stages took.
     pub took: Duration,
     /// When its certificate ends, if it has shown one.
     pub certificate: Option<CertificateEnd>,
@@ -50,7 +50,7 @@ pub struct Report {
 /// When a certificate ends, seen from the moment of the probe.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateEnd {
-    /// How many days are left.
+    /// The number of days left.
     pub days_left: i64,
     /// With how many days left it should have been renewed; `None` if its life isn't known.
     pub margin: Option<u64>,
@@ -92,7 +92,7 @@ pub enum StageOutcome {
 }
 
 impl StageOutcome {
-    /// The word for it.
+    /// The outcome's text.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -122,7 +122,7 @@ impl Name {
 }
 
 impl fmt::Display for Name {
-    /// For people.
+    /// Writes the name for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "site {}, backend {}", self.site, self.backend)?;
         if self.entry != self.backend {
@@ -166,7 +166,7 @@ impl Report {
         self.certificate.map(|end| end.days_left)
     }
 
-    /// How it is.
+    /// The backend's health.
     pub fn health(&self) -> Health {
         match self.failed().map(|stage| &stage.outcome) {
             Some(StageOutcome::Failed {
