@@ -28,7 +28,7 @@ use crate::policy::{UserFile, UserFiles};
 #[derive(Debug)]
 pub struct Router {
     exact: HashMap<HostName, Destination>,
-    /// By the name behind the wildcard label.
+    /// The destinations of wildcards, by the name behind the wildcard label.
     any_label_before: HashMap<HostName, Destination>,
     default: Option<Destination>,
     forms: UserForms,
@@ -108,14 +108,14 @@ pub enum Finding {
     Absent,
     /// A host that no site has, so the login is refused.
     Unknown,
-    /// A site.
+    /// The site that it leads to.
     Site(Route),
 }
 
 /// The choice of a site's backends for a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// The site's own: the user is in no group.
+    /// The site's own backends: the user is in no group.
     None,
     /// The backends of the group at this place of the site's groups.
     Group(usize),
