@@ -40,7 +40,7 @@ pub(super) enum DataSide {
 pub(super) enum DataReport {
     /// Something that the machine decides about.
     Event(Event),
-    /// The transfer has run for so long that the log tells of it.
+    /// The transfer has run for so long that the log reports it.
     RunsLong,
 }
 
@@ -356,7 +356,7 @@ impl Session {
     }
 }
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 pub(super) fn progress_of(running: &RunningData) -> Progress {
     Progress {
         bytes: running.moved(),

@@ -124,7 +124,7 @@ impl Session {
         });
     }
 
-    /// Why the backend was dropped; with what it has said so far, where it was too slow.
+    /// Why the backend was dropped; with what it has sent so far, where it was too slow.
     fn reason_of_loss(&self, stage: Stage, why: ProtocolError) -> String {
         // In a login the reply may repeat the password.
         if why == ProtocolError::ReplyTimeout

@@ -33,7 +33,7 @@ pub struct SessionInfo {
     pub client: SocketAddr,
     /// The configured address of the listener.
     pub listener: SocketAddr,
-    /// When it began.
+    /// When the session began.
     pub since: Instant,
     state: AtomicU8,
     /// How many commands of its client were refused here, apart from those that the site denies.
@@ -77,7 +77,7 @@ pub struct CurrentTransfer {
     pub since: Instant,
     /// How many bytes have gone from the source to the sink.
     pub moved: Arc<AtomicU64>,
-    /// How many there are to be, where the backend has said so.
+    /// The bytes that the transfer is to have, where the backend has announced it.
     pub size: Option<u64>,
 }
 
@@ -382,7 +382,7 @@ impl SessionInfo {
         });
     }
 
-    /// A transfer begins.
+    /// Records that a transfer begins.
     pub(super) fn set_transfer(&self, transfer: CurrentTransfer) {
         self.current().transfer = Some(Box::new(transfer));
     }

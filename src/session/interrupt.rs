@@ -8,12 +8,12 @@ use super::machine::{Ending, Event};
 use super::registry::Registration;
 use crate::net::control::ControlConnection;
 
-/// Why a session ends now, whatever runs.
+/// The reason why a session ends now, whatever runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     /// The time of the drain is over.
     DrainOver,
-    /// An operator wants it.
+    /// An operator ends the session.
     Terminate,
 }
 

@@ -84,9 +84,9 @@ pub struct Accepted {
 pub enum Drain {
     /// The process is not ending.
     No,
-    /// Transfers may finish.
+    /// The process is ending; transfers may finish.
     Begun,
-    /// Time is over.
+    /// The process is ending, and the time for transfers is over.
     Over,
 }
 
@@ -242,7 +242,7 @@ struct Session {
     login_began: Instant,
     /// The fingerprint of the login attempt that is under way.
     fingerprint: AttemptFingerprint,
-    /// From PASS to the backend's answer.
+    /// The attempt from PASS to the backend's answer.
     attempt: Option<RunningAttempt>,
     tls: SessionTls,
     snapshot: Arc<Snapshot>,

@@ -41,7 +41,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a process without sessions yet.
+    /// The state of a process without sessions yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,

@@ -406,7 +406,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     );
 }
 
-/// The session's own line.
+/// Logs the session's own line.
 fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
     let backend = info.backend();
     let backend = backend.as_ref();
@@ -457,7 +457,7 @@ fn directory(directory: &Directory) -> Option<String> {
     directory.path().map(escape)
 }
 
-/// The argument of PROT.
+/// The protection level as the argument of PROT.
 fn protection(level: Protection) -> &'static str {
     match level {
         Protection::Clear => "C",

@@ -106,7 +106,7 @@ pub(super) enum SessionEvent<'a> {
     NoBackendPort(Option<&'a Reply>),
     /// No passive port became free for the client.
     NoPassivePort(NoPort),
-    /// Driver and machine disagree: a fault of ours.
+    /// Driver and machine disagree: a fault of Portcullis.
     UnexpectedEvent { state: &'static str, event: &'a str },
     /// The backend was given up.
     BackendLost {
@@ -139,13 +139,13 @@ pub(super) struct RunningRecord<'a> {
     pub progress: Progress,
 }
 
-/// How a login ended.
+/// The end of a login.
 pub(super) struct LoginRecord {
     result: LoginResult,
     /// How the backend has refused it, if it did.
     refusal: Option<Refusal>,
     site: SiteName,
-    /// Escaped.
+    /// The user, escaped.
     user: String,
     /// The rule that has chosen the site, if there is one.
     rule: Option<Rule>,
@@ -170,7 +170,7 @@ pub(super) struct LoginContext {
     pub server_name: Option<HostName>,
     /// The protection level of data connections.
     pub protection: Protection,
-    /// Since its USER.
+    /// The time since its USER.
     pub elapsed: Duration,
 }
 
@@ -228,7 +228,7 @@ impl EventSink {
         }
     }
 
-    /// Counts and logs this.
+    /// Counts and logs this event.
     pub fn write(&self, event: &SessionEvent<'_>) {
         metrics::count(event, &self.info, &self.metrics);
         transfer_log::write(event, &self.info, self.server, &self.transfer_logs);

@@ -9,12 +9,12 @@ use crate::outcome::{DataHandshake, Direction, Verdict};
 use crate::session::machine::{AbortedBy, Failure, Outcome, Protection, TransferDetails};
 use crate::session::transfer::TransferStats;
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Progress {
-    /// From the source to the sink.
+    /// The bytes moved from the source to the sink.
     pub bytes: u64,
-    /// Since the transfer command.
+    /// The time since the transfer command.
     pub elapsed: Duration,
     /// For how long of that a rate has held it back, if there is one.
     pub throttled: Option<Duration>,

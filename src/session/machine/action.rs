@@ -15,7 +15,7 @@ use crate::outcome::{Direction, LoginResult};
 use crate::policy::Admission;
 use crate::route::Route;
 
-/// Something to do.
+/// An action for the driver to carry out.
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Send this reply to the client.
@@ -153,7 +153,7 @@ pub enum Record {
         command: Command,
         /// The direction of its bytes.
         direction: Direction,
-        /// How it ended.
+        /// The outcome of the transfer.
         outcome: Outcome,
         /// Further details of the transfer. In a box, as all that is large, since it would make every [`Action`] larger.
         details: Box<TransferDetails>,

@@ -45,7 +45,7 @@ enum StreamMode {
 enum Part {
     #[default]
     Whole,
-    /// From this offset on, by REST.
+    /// The rest of the file from this offset on, as REST has set it.
     From(u64),
     /// From this offset to another one, by RANG.
     Range(u64),
@@ -73,7 +73,7 @@ pub struct TransferDetails {
 /// A command that has changed files or directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
-    /// As sent: DELE, RNTO, MKD, RMD or SITE.
+    /// The command as sent: DELE, RNTO, MKD, RMD or SITE.
     pub command: Command,
     /// The working directory that the command's path is relative to.
     pub directory: Directory,

@@ -66,9 +66,9 @@ pub(super) enum ClientPresence {
 /// How a backend ends its control connection.
 #[derive(Debug)]
 pub(super) enum BackendEnd {
-    /// With this 421.
+    /// The backend has sent this 421.
     Said(Reply),
-    /// Without a word.
+    /// The backend has sent nothing.
     Lost,
 }
 

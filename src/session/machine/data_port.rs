@@ -38,7 +38,7 @@ pub(super) enum PortRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DataPortNegotiation {
     request: PortRequest,
-    /// How the backend was asked last.
+    /// The method by which the backend was asked last.
     last_method: PortMethod,
     /// The methods by which the backend was asked so far.
     tried: PortMethods,

@@ -11,7 +11,7 @@ use crate::ftp::reply::Reply;
 use crate::ftp::server::{BackendProtection, PortMethods};
 use crate::policy::ClientIdentity;
 
-/// Something that happened.
+/// An event that the driver reports.
 #[derive(Debug)]
 pub enum Event {
     /// The client sent a command.
@@ -86,7 +86,7 @@ pub enum DataEvent {
 /// A line that is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadLine {
-    /// Over the limit.
+    /// The line is longer than the limit.
     TooLong,
     /// The line doesn't have the form of a command.
     Malformed(BadCommand),

@@ -34,9 +34,9 @@ pub(super) struct Connection {
 /// How the client of a login has proven its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginProof {
-    /// By a password of its own, or as the backend has asked.
+    /// The client has sent a password of its own, or what the backend has asked for.
     Password,
-    /// By its certificate: the password was ours.
+    /// The client has shown its certificate: the password was ours.
     Certificate,
 }
 
@@ -482,7 +482,7 @@ impl Login {
         State::Login(self)
     }
 
-    /// The login is done.
+    /// Completes the login.
     fn welcome(self: Box<Self>, welcome: Reply, cx: &mut Context) -> State {
         let rules = &self.route.site.policy.commands;
         let replay = cx.settings.after_login(&self.accepted, rules);

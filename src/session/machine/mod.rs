@@ -91,7 +91,7 @@ pub struct SessionConfig {
     pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing, unless a site has that name.
     pub own_names: Arc<HostNames>,
-    /// How long anything may take.
+    /// All time limits.
     pub timeouts: Timeouts,
     /// The passwords of users with a proven certificate.
     pub credentials: CredentialFiles,
@@ -196,7 +196,7 @@ impl Machine {
         self.state.wait(&self.cx)
     }
 
-    /// How long that may take.
+    /// The time limit for that.
     pub fn deadline(&self) -> Deadline {
         self.wait().deadline(&self.cx.config.timeouts)
     }

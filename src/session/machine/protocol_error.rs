@@ -9,7 +9,7 @@ pub enum Stage {
     Command,
     /// Waiting for the reply to EPSV, PASV or PORT.
     DataPort,
-    /// In a transfer.
+    /// In the middle of a transfer.
     Transfer,
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
-    /// How many: one, or the STATs that have outlasted a transfer.
+    /// The number of replies: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
     /// The command, if its reply says something of the transfers that follow, or that is recorded.
     pub tracked: Option<Command>,

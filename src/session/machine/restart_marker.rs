@@ -40,7 +40,7 @@ pub(super) struct Discarding {
 }
 
 impl RestartMarkers {
-    /// Files are whole.
+    /// The backend holds no marker: files are whole.
     pub const NONE: Self = Self {
         offset: Marker::None,
         range: Marker::None,

@@ -48,7 +48,7 @@ pub(super) enum State {
     Fenced(Fenced),
     /// A transfer is running.
     Transfer(Transfer),
-    /// Over; the last action was [`Action::Close`].
+    /// The session is over; the last action was [`Action::Close`].
     Closed,
 }
 

@@ -50,7 +50,7 @@ pub(super) enum ClientArrival {
     Pending,
     /// A connection that was refused: the failure of the transfer if it was the client's.
     Refused(DataFailure),
-    /// The client.
+    /// The client has connected.
     Connected,
     /// No connection will come.
     Failed(DataFailure),
@@ -77,7 +77,7 @@ pub(super) struct AcceptedClient {
 /// How far a client got before its transfer command.
 #[derive(Debug)]
 pub(super) enum ClientProgress {
-    /// Connected.
+    /// The client has connected; no handshake has begun.
     Connected(DataConnection),
     /// Through its handshake, or not.
     Early(io::Result<EarlyConnection>),
@@ -112,7 +112,7 @@ impl AcceptedClient {
     }
 }
 
-/// Active mode.
+/// Connects to the client, in active mode.
 pub(super) async fn connect_to_client(
     to: SocketAddr,
     from: IpAddr,

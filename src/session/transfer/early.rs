@@ -30,7 +30,7 @@ use crate::tls::binding::{ConnectionTls, Proof};
 pub struct EarlyHandshake {
     /// As PROT stands, with the tickets of a download.
     pub tls: DataTls,
-    /// How long it may take.
+    /// Time limit of the handshake.
     pub time_limit: Duration,
 }
 

@@ -41,7 +41,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs them.
+    /// Logs the faults.
     pub(super) fn log(&self) {
         for fault in self.lock().drain(..) {
             fault.log();

@@ -164,7 +164,7 @@ pub(super) fn succeeded(kind: Option<HandshakeKind>) -> DataHandshake {
 }
 
 impl TransferContext {
-    /// A handshake has ended.
+    /// Notes that a handshake has ended.
     pub(super) fn note_handshake(&self, leg: Leg, result: DataHandshake) {
         self.metrics.data_handshake(leg, result);
         if leg == Leg::Client {

@@ -1,11 +1,11 @@
 //! One transfer and its data connections: made ready at PASV or PORT, opened by the transfer command, ended by the verdict.
 //!
-//! `prepared` is what there is before the command, `running` what the session has of it then. Both legs live in one task (`task`),
-//! which reports [`DataEvent`](super::machine::DataEvent)s and takes [`Order`]s. `client_leg` accepts and
-//! authenticates the client, `backend_leg` does its part with the backend, and what they become is a
+//! `prepared` holds a transfer's data connections before the command, `running` the session's side of them after it. Both legs
+//! live in one task (`task`), which reports [`DataEvent`](super::machine::DataEvent)s and takes [`Order`]s. `client_leg` accepts
+//! and authenticates the client, `backend_leg` does its part with the backend, and what they become is a
 //! [source](crate::net::data::source::Source) and a [sink](crate::net::data::sink::Sink). Whatever ends the task drops its
-//! sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the order to finish
-//! it; the source's only until the source has ended and been answered with our own end.
+//! sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the order to finish it; the
+//! source's only until the source has ended and been answered with our own end.
 
 mod backend_leg;
 mod client_arrival;

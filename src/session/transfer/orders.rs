@@ -32,7 +32,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OrderState {
     order: Option<Order>,
-    /// When the first came that implies [`Order::TransferStarted`].
+    /// When the first order came that implies [`Order::TransferStarted`].
     started_at: Option<Instant>,
     /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,

@@ -17,7 +17,7 @@ use crate::base::task::Task;
 use crate::passive::LeaseHold;
 use crate::session::machine::{DataEvent, DataFailure};
 
-/// How long a transfer runs before the log tells of it.
+/// The running time after which the log reports a transfer as one that takes long.
 pub(super) const LONG_TRANSFER: Duration = Duration::from_secs(60);
 
 /// How long the port of a refused transfer waits for a client that has connected just before, and for its handshake.
@@ -39,7 +39,7 @@ pub struct RunningData {
     pub(super) throttled: Option<ThrottledTime>,
     pub(super) faults: Faults,
     pub(super) stats: TransferStats,
-    /// When it is told of as one that takes long; `None` once it has been.
+    /// When the log reports it as one that takes long; `None` once it has been.
     pub(super) tell_at: Option<Instant>,
     pub(super) task: Task<()>,
 }
@@ -71,7 +71,7 @@ impl RunningData {
         event
     }
 
-    /// Ends everything: the transfer is complete.
+    /// Ends all connections: the transfer is complete.
     pub fn complete(self) {
         if let Some(port) = &self.port {
             port.lease.complete();
@@ -131,7 +131,7 @@ impl RunningData {
         &self.stats
     }
 
-    /// Resolves when it has run for so long that the log tells of it, unless it has been told.
+    /// Resolves when it has run for so long that the log reports it, unless that has been done.
     pub fn tell_at(&self) -> impl Future<Output = ()> + use<> {
         let time = self.tell_at;
         async move {

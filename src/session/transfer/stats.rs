@@ -64,7 +64,7 @@ impl TransferStats {
         *lock(&self.0.handshake)
     }
 
-    /// From the beginning to the first byte.
+    /// The time from the beginning to the first byte.
     pub fn first_byte(&self) -> Option<Duration> {
         self.0.first_byte.get().copied()
     }

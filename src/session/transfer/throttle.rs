@@ -26,7 +26,7 @@ const LARGEST_BUFFER: usize = 200 * 1024;
 /// The limits of a transfer that has them.
 #[derive(Debug, Clone)]
 pub struct TransferLimits {
-    /// As the session's configuration has them.
+    /// The rates, as the session's configuration has them.
     pub rates: Rates,
     /// The bandwidth that the sessions of the site share.
     pub site: Arc<SiteBandwidth>,
@@ -36,7 +36,7 @@ pub struct TransferLimits {
     pub throttled: ThrottledTime,
 }
 
-/// A time that grows.
+/// A duration that grows.
 #[derive(Debug, Clone, Default)]
 pub struct ThrottledTime(Arc<AtomicU64>);
 

@@ -22,11 +22,11 @@ pub(in super::super) struct Details {
     pub direction: Direction,
     /// The protection level of the client's data connection.
     pub protection: Protection,
-    /// A 1yz has arrived.
+    /// Whether a 1yz has arrived.
     pub begun: bool,
     /// How many STATs the backend has not answered yet.
     pub stats: usize,
-    /// How its data port was asked for.
+    /// The state of asking for its data port.
     pub port: DataPortNegotiation,
 }
 
@@ -45,7 +45,7 @@ impl Details {
         self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
-    /// The backend's 1yz.
+    /// Handles the backend's 1yz.
     pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {

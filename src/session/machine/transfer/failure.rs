@@ -174,7 +174,7 @@ impl DataFailure {
     }
 }
 
-/// As the log has it.
+/// Writes the failure as the log has it.
 impl fmt::Display for DataFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())?;

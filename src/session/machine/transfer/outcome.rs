@@ -7,7 +7,7 @@ use crate::outcome::Verdict;
 /// How a transfer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every byte is where it belongs, and the backend says so.
+    /// Every byte has arrived, and the backend has confirmed it.
     Complete,
     /// The transfer was ended on purpose.
     Aborted(AbortedBy),
