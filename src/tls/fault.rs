@@ -26,14 +26,14 @@ pub enum HandshakeFault {
     Expired {
         /// The last moment at which it was valid.
         not_after: SystemTime,
-        /// When it was checked.
+        /// When the certificate was checked.
         now: SystemTime,
     },
     /// The peer's certificate is from the future, or this machine's clock is slow.
     NotYetValid {
         /// The first moment at which it will be valid.
         not_before: SystemTime,
-        /// When it was checked.
+        /// When the certificate was checked.
         now: SystemTime,
     },
     /// The peer's certificate is for other names.
@@ -70,7 +70,7 @@ pub enum HandshakeFault {
     },
     /// The peer's certificate has an RSA key that is too short.
     ShortKey {
-        /// How many bits it has.
+        /// The number of its bits.
         bits: usize,
     },
     /// The peer's certificate is of X.509 version 1 or 2.
@@ -96,7 +96,7 @@ pub enum HandshakeFault {
     NotTls,
     /// The peer gave up with this alert.
     Alert(String),
-    /// Anything else.
+    /// Any other fault.
     Other(String),
 }
 

@@ -4,7 +4,7 @@
 
 use crate::outcome::Resumption;
 
-/// How a client presented an entry.
+/// The way in which a client presented an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presented {
     /// By the session ID or the ticket of TLS 1.2, which is good for any number of times.

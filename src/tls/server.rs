@@ -75,7 +75,7 @@ impl ServerTls {
     }
 }
 
-/// For control connections.
+/// Makes a configuration one for control connections.
 fn control(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = CONTROL_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config

@@ -87,7 +87,7 @@ struct StoreState {
 struct StoredSession {
     owner: SessionId,
     value: Vec<u8>,
-    /// When it was issued.
+    /// The entry's number in the order of issue.
     number: u64,
     /// When a ClientHello last offered it, be it that of a connection that was reset then.
     offered: Option<u64>,
@@ -254,7 +254,7 @@ impl Owner {
         }
     }
 
-    /// A login has succeeded.
+    /// Records that a login has succeeded.
     pub(super) fn logged_in(&self, account: LoginId) {
         let mut state = self.sessions.state();
         let sequence = state.next_sequence();

@@ -7,12 +7,12 @@ use rustls::pki_types::CertificateDer;
 use super::date;
 use super::renewal::renewal_is_due;
 
-/// When a backend's certificate is valid.
+/// The validity period of a backend's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
+    /// The beginning of the period; `None` for a certificate of which only the end is known, since it was refused for that.
     pub not_before: Option<SystemTime>,
-    /// Until when.
+    /// The end of the period.
     pub not_after: SystemTime,
 }
 

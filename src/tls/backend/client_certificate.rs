@@ -111,7 +111,7 @@ impl<'f> BackendClientCertificateLoader<'f> {
         Ok(certificate)
     }
 
-    /// All that were loaded.
+    /// All certificates that were loaded.
     pub fn loaded(self) -> BackendClientCertificates {
         self.loaded
     }

@@ -61,7 +61,7 @@ pub enum BackendTlsError {
     )]
     TrustAnchor {
         path: std::path::PathBuf,
-        /// Counted from 1.
+        /// The position in the file, counted from 1.
         position: usize,
         source: rustls::Error,
     },

@@ -39,7 +39,7 @@ use crate::config::SessionReuse;
 use crate::outcome::Resumption;
 use crate::policy::{ClientIdentity, KeyProof};
 
-/// In seconds. A hint to the client: the entries end with their FTP session.
+/// The lifetime of tickets, in seconds. A hint to the client: the entries end with their FTP session.
 const TICKET_LIFETIME: u32 = 24 * 60 * 60;
 
 /// How many unused tickets a client should have: as many uploads in a row resume.
@@ -48,7 +48,7 @@ const STOCK: usize = CONTROL_ENTRIES;
 /// How many TLS 1.3 tickets a data connection issues. In TLS 1.2 a resumption issues none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
-    /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
+    /// No ticket, for uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
     /// the end of the file is lost (lftp: 27 uploads of 105).
     None,
     /// For downloads and listings, whose client reads anyway: one, plus as many as uploads have used meanwhile. Clients
@@ -214,7 +214,7 @@ impl SessionTls {
         }
     }
 
-    /// A login has succeeded: data connections that name this FTP session belong to this account.
+    /// Records that a login has succeeded: data connections that name this FTP session belong to this account.
     pub fn logged_in(&self, account: LoginId) {
         if let Some(kept) = &self.kept {
             kept.owner.logged_in(account);
@@ -259,7 +259,7 @@ pub struct DataTls {
 }
 
 impl DataTls {
-    /// For the handshake of one connection.
+    /// The TLS for the handshake of one connection.
     pub fn connection(&self) -> ConnectionTls {
         let mut config = self.config.clone();
         let view = self.own.as_ref().map(|own| {
@@ -396,7 +396,7 @@ impl ProducesTickets for ControlView {
 /// Finds the entries of its own session; what is put is held back until the handshake turns out to be a resumption.
 struct DataView {
     own: OwnEntries,
-    /// At most [`STOCK`] tickets.
+    /// The tickets held back, at most [`STOCK`].
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
     withholds_tickets: AtomicBool,
     offered_foreign: AtomicBool,

@@ -26,7 +26,7 @@ use super::CertificatePair;
 pub struct Asked<'a> {
     /// By HOST before the handshake, if that has chosen a site.
     pub site_host: Option<&'a str>,
-    /// By the server name of the handshake.
+    /// The server name of the handshake.
     pub server_name: Option<&'a str>,
     /// By HOST before the handshake, if it was a name of the proxy itself.
     pub proxy_host: Option<&'a str>,
@@ -52,9 +52,9 @@ enum Match {
 pub(super) enum Standing {
     /// Of no use: it has expired, or the client can't use its key.
     Unfit,
-    /// To clients that don't verify: an issuer in its chain has expired, or isn't valid yet.
+    /// Of use to clients that don't verify: an issuer in its chain has expired, or isn't valid yet.
     WithoutChain,
-    /// To all.
+    /// Of use to all clients.
     Good,
 }
 
@@ -138,14 +138,14 @@ pub(super) fn rank(pair: &CertificatePair) -> (u8, SystemTime) {
 /// The kinds of signatures that a client verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verifies {
-    /// All that there are.
+    /// Signatures of all kinds.
     Everything,
     /// Signatures of RSA keys alone.
     RsaAlone,
 }
 
 impl Verifies {
-    /// As a ClientHello lists them.
+    /// The signature schemes, as a ClientHello lists them.
     pub fn schemes(self) -> Vec<SignatureScheme> {
         match self {
             Self::Everything => crate::tls::provider()

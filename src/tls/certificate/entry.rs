@@ -31,7 +31,8 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Loads it. If what lies there can't be served, what `former` had of the same files stays in use while it is valid.
+    /// Loads the certificate. If the content of its files can't be served, what `former` had of the same files stays in use while
+    /// it is valid.
     ///
     /// Blocks on the file system.
     pub(in crate::tls) fn load(source: Source, former: Option<&Self>, now: SystemTime) -> Self {
@@ -95,7 +96,7 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Whether it is known what lies there.
+    /// Whether its files have been tried.
     pub(in crate::tls) fn was_tried(&self) -> bool {
         self.pair.is_some() || self.refusal.is_some()
     }
@@ -110,7 +111,7 @@ impl ConfiguredCertificate {
         self.pair.as_ref()
     }
 
-    /// Why what lies there isn't that.
+    /// The reason why the content of its files isn't that pair.
     pub fn refusal(&self) -> Option<&Arc<CertificateError>> {
         self.refusal.as_ref()
     }

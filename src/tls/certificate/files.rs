@@ -232,7 +232,8 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// By names only: many FTP clients verify nothing, so that a wrong signature is only worth a note.
+    /// Checks the order of the chain by names only: many FTP clients verify nothing, so that a wrong signature is only worth a
+    /// note.
     fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
         for (index, pair) in parsed.windows(2).enumerate() {
             if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {

@@ -81,7 +81,7 @@ pub struct CertificatePair {
 /// The clients that support the signatures of a certificate's key; the greater, the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyCompatibility {
-    /// ECDSA: all.
+    /// ECDSA: all clients.
     All,
     /// RSA: all but the TLS of Windows before 10 and Server 2016 (Schannel), which has no cipher suite in common with us then.
     /// It knows AES-GCM with ECDHE for ECDSA keys alone.
@@ -117,7 +117,7 @@ impl CertificatePair {
         now <= self.chain_not_after() && self.chain_begin.is_none_or(has_begun)
     }
 
-    /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
+    /// The end of the time in which clients that verify accept it: that of the leaf, or of an issuer that ends before it.
     pub fn chain_not_after(&self) -> SystemTime {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
     }

@@ -45,9 +45,9 @@ pub(in crate::tls) struct DirectoryState {
 /// A directory of certificates that can't be read. The certificates found before stay in use.
 #[derive(Debug, Clone)]
 pub struct DirectoryFault {
-    /// As the configuration names it.
+    /// The directory, as the configuration names it.
     pub directory: Arc<str>,
-    /// Why.
+    /// The error.
     pub error: Arc<CertificateError>,
 }
 
@@ -330,7 +330,7 @@ impl From<CertificatePair> for CertificateSet {
 }
 
 impl ResolvesServerCert for CertificateSet {
-    /// The default one: where there is a choice, each session makes its own.
+    /// The default certificate: where there is a choice, each session makes its own.
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.default_pair().map(|pair| Arc::clone(&pair.key))
     }

@@ -43,7 +43,7 @@ pub struct Source {
 /// The origin of the files of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateOrigin {
-    /// The operator.
+    /// The operator puts them there.
     Operator,
     /// The process, which orders it: the files need not be there yet.
     Ordered,
@@ -229,7 +229,7 @@ fn list(
     Ok(sources)
 }
 
-/// Whether there is something of that name. A path that may not be looked at is there: reading it says so.
+/// Whether a file of that name exists. A path that may not be looked at counts as one: reading it reports the error.
 fn is_there(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,

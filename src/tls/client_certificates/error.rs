@@ -199,8 +199,8 @@ pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
     }
 }
 
-/// As the end of a handshake: an authority of the same name with another key is another one, where a signature that is wrong
-/// would be taken for the client's own.
+/// The error of a chain as one that ends a handshake: an authority of the same name with another key is another one, where a
+/// signature that is wrong would be taken for the client's own.
 pub(super) fn of_chain(error: Error) -> Error {
     match error {
         Error::InvalidCertificate(CertificateError::BadSignature) => {

@@ -47,11 +47,11 @@ pub struct ClientTrust {
     ask: AskClients,
     /// Verifies chains; none without an authority.
     chains: Option<Arc<Chains>>,
-    /// Names of authorities that clients are told.
+    /// Names of authorities, sent to clients as hints.
     hints: Vec<DistinguishedName>,
     /// The certificates that sites pin.
     pinned: Arc<HashSet<[u8; 32]>>,
-    /// For people.
+    /// The authorities, for reports to the operator.
     authorities: Arc<[Authority]>,
     lists: Arc<[RevocationList]>,
     content: Option<ContentDigest>,
@@ -60,7 +60,7 @@ pub struct ClientTrust {
 /// An authority of clients' certificates, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// For example `CN=Partners`.
+    /// The subject's name, for example `CN=Partners`.
     pub subject: String,
     /// When its certificate expires, which is not checked of a root.
     pub not_after: SystemTime,
@@ -86,7 +86,7 @@ pub struct RevocationList {
 }
 
 impl ClientTrust {
-    /// No client is asked.
+    /// No trust: no client is asked for a certificate.
     pub fn none() -> Self {
         Self {
             ask: AskClients::None,
@@ -140,7 +140,7 @@ impl ClientTrust {
         self.ask
     }
 
-    /// The authorities, for people.
+    /// The authorities, for reports to the operator.
     pub fn authorities(&self) -> &[Authority] {
         &self.authorities
     }

@@ -50,7 +50,7 @@ impl KeyCheck {
         self.refused.get()
     }
 
-    /// Behind the handshake.
+    /// The result for the key, once the handshake is done.
     pub fn proof(&self) -> KeyProof {
         match self.is_unverifiable.load(Ordering::Acquire) {
             true => KeyProof::Unverifiable,

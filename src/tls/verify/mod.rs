@@ -25,11 +25,11 @@ use crate::config::TlsVersion;
 
 /// The requirements on a certificate.
 pub(super) enum CertificatePolicy {
-    /// To be issued by one of the roots, for the right name, and valid now.
+    /// The certificate has to be issued by one of the roots, for the right name, and valid now.
     Roots(Arc<WebPkiServerVerifier>),
-    /// To have this SHA-256.
+    /// The certificate has to have this SHA-256.
     Fingerprint([u8; 32]),
-    /// No requirement.
+    /// Nothing is required of the certificate.
     Nothing,
 }
 

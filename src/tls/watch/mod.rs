@@ -38,7 +38,7 @@ enum MoreWatch {
 /// The findings of a poll.
 #[derive(Debug)]
 pub struct Found {
-    /// To be used from now on.
+    /// The certificates to be used from now on.
     pub certificates: CertificateSet,
     /// The changes, at least one.
     pub changes: Vec<Change>,
