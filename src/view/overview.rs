@@ -59,9 +59,9 @@ pub struct Overview {
 /// A revocation list.
 #[derive(Debug, Clone, Serialize)]
 pub struct RevocationListView {
-    /// Its file.
+    /// The list's file.
     pub file: String,
-    /// Its issuer.
+    /// The list's issuer.
     pub issuer: String,
     /// When there is to be a newer one; none if it leaves that open.
     pub next_update: Option<Moment>,
@@ -116,7 +116,7 @@ pub struct OrdersView {
     pub names: String,
     /// When the next order begins; none if none can.
     pub next_attempt: Option<Moment>,
-    /// How many have failed in a row.
+    /// How many orders have failed in a row.
     pub failures: u32,
     /// How far the last one came, if it failed.
     pub failed_at: Option<String>,
@@ -158,9 +158,9 @@ pub struct ReloadView {
     /// The subject: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
     /// `passive_address`.
     pub subject: &'static str,
-    /// Why it was refused, where names aren't shown without what the file says; none if it was not.
+    /// The reason if it was refused, without text from the file where names aren't shown; `None` if it was not.
     pub refused: Option<String>,
-    /// Whether what was refused still lies there, and something older is in use.
+    /// Whether the refused content is still in the files, and something older is in use.
     pub stands: bool,
 }
 
@@ -174,14 +174,14 @@ pub struct RefusedView {
     /// The name of the subject, where there may be several: its file, of a pair for a backend both; the name of a certificate; or
     /// the name whose address it is.
     pub name: Option<String>,
-    /// Why, where names aren't shown without what the file says.
+    /// The reason, without text from the file where names aren't shown.
     pub reason: String,
 }
 
 /// Files of which one can't be read to its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct StalledView {
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub at: Moment,
     /// The content of the files, as of [`ReloadView::subject`].
     pub subject: &'static str,
@@ -192,9 +192,9 @@ pub struct StalledView {
 pub struct MisplacedLogView {
     /// The file, as the configuration has it.
     pub file: String,
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub since: Moment,
-    /// Why it can't be.
+    /// The reason why it can't be opened.
     pub error: String,
 }
 
@@ -212,7 +212,8 @@ pub struct CertificateView {
     /// The pair that clients are shown; `None` if there is nothing to show.
     #[serde(flatten)]
     pub pair: Option<PairView>,
-    /// Why what lies there isn't that, where names aren't shown without what the file says; none if it is.
+    /// The reason why the content of the files isn't that pair, without text from the file where names aren't shown; `None` if it
+    /// is.
     pub refused: Option<String>,
 }
 
@@ -236,7 +237,7 @@ pub struct PairView {
     /// The issuer in its chain that becomes valid last, counted from 1, and when, if that is after the certificate itself.
     #[serde(skip)]
     pub chain_begins: Option<(usize, Moment)>,
-    /// How many days are left until then; negative behind it.
+    /// The days left until the expiry; negative after it.
     pub days_left: i64,
     /// `sha256:` and 64 hexadecimal digits.
     pub fingerprint: String,

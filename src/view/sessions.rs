@@ -32,9 +32,9 @@ pub struct SessionView {
     pub client: SocketAddr,
     /// The configured address of its listener.
     pub listener: SocketAddr,
-    /// When it began.
+    /// When the session began.
     pub since: Moment,
-    /// How long ago that is.
+    /// The seconds since then.
     pub seconds: f64,
     /// The session's present activity.
     pub state: &'static str,
@@ -86,15 +86,15 @@ pub struct TransferView {
     pub path: Option<String>,
     /// The direction of the bytes: `upload`, `download` or `listing`.
     pub direction: &'static str,
-    /// How many have gone.
+    /// The bytes moved so far.
     pub bytes: u64,
-    /// How many there are to be, where the backend has said so.
+    /// The bytes that the transfer is to have, where the backend has announced it.
     pub size: Option<u64>,
     /// When the command came.
     pub since: Moment,
-    /// How long ago that is.
+    /// The seconds since then.
     pub seconds: f64,
-    /// On average since then.
+    /// The average rate since then, in bytes per second.
     pub bytes_per_second: f64,
 }
 
