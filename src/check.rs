@@ -44,7 +44,7 @@ pub enum Verdict<'a> {
 
 #[derive(Debug)]
 enum Line {
-    /// How it is.
+    /// A fact about the configuration.
     Fact(String),
     Problem(ProblemCode, String),
     Note(Note),
@@ -65,7 +65,7 @@ enum ProblemCode {
     Runtime,
 }
 
-/// For programs.
+/// The result for programs.
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
@@ -312,7 +312,7 @@ impl Checked {
         }
     }
 
-    /// Makes no file: it would belong to the user of the check.
+    /// Checks the files of transfer logs. Makes none: it would belong to the user of the check.
     fn check_transfer_logs(&mut self, settings: &Settings) {
         for log in &settings.transfer_logs {
             match transfer_log::check_place(log) {

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::base::text::escape;
 
-/// For everything. Engines that run health checks kill one after some seconds, and then it has said nothing.
+/// Time limit of the whole question. Engines that run health checks kill one after some seconds, and then it has reported
+/// nothing.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// As much of a response as is read. Those of the endpoint are far shorter.
 const MAX_RESPONSE: u64 = 4096;
@@ -44,7 +45,7 @@ pub enum Unhealthy {
     Connect {
         /// The address asked.
         address: SocketAddr,
-        /// The system's error.
+        /// The operating system's error.
         cause: io::Error,
     },
     /// The connection was made, and no answer came on it.
@@ -52,17 +53,17 @@ pub enum Unhealthy {
     Answer {
         /// The address asked.
         address: SocketAddr,
-        /// The system's error.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// Something else listens there.
+    /// Another program listens there.
     #[error(
         "{address} doesn't speak HTTP, so it isn't `admin.address` of Portcullis: it says \"{said}\""
     )]
     NotHttp {
         /// The address asked.
         address: SocketAddr,
-        /// How its answer begins, escaped.
+        /// The beginning of its answer, escaped.
         said: String,
     },
     /// The answer is no.
@@ -74,7 +75,7 @@ pub enum Unhealthy {
         path: &'static str,
         /// The code of the response.
         status: u16,
-        /// Its text, escaped.
+        /// The text of the response, escaped.
         reason: String,
     },
 }

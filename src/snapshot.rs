@@ -20,9 +20,9 @@ pub struct Snapshot {
     pub runtime: Arc<Runtime>,
     /// The certificates in use.
     pub certificates: Arc<CertificateSet>,
-    /// By whom clients' certificates are vouched for.
+    /// The authorities that vouch for clients' certificates.
     pub clients: Arc<ClientTrust>,
-    /// The client leg's TLS with those.
+    /// The client leg's TLS with these certificates and authorities.
     pub tls: Arc<ServerTls>,
     /// The certificates' names: as argument of HOST they mean the proxy itself, unless a site has them.
     pub own_names: Arc<HostNames>,
@@ -31,7 +31,7 @@ pub struct Snapshot {
 /// The configuration in the form in which sessions use it.
 #[derive(Debug)]
 pub struct Runtime {
-    /// As resolved from the file.
+    /// The settings as resolved from the file.
     pub settings: Settings,
     /// Routes logins to sites.
     pub router: Arc<Router>,
