@@ -144,7 +144,7 @@ pub(super) fn shown(text: &str) -> String {
     escape_whole(&bytes[..bytes.len().min(MAX_TEXT)])
 }
 
-/// Whether this is the authority's refusal of this type (RFC 8555 §6.7).
+/// Whether an error is the authority's refusal of this type (RFC 8555 §6.7).
 pub(super) fn is(error: &instant_acme::Error, kind: &str) -> bool {
     let instant_acme::Error::Api(problem) = error else {
         return false;

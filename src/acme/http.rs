@@ -46,7 +46,7 @@ const MAX_HEADER: usize = 256;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
 
-/// Why there is no answer.
+/// The reason why a request has got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{0} isn't an https URL")]

@@ -100,7 +100,7 @@ impl Acme {
         }
     }
 
-    /// Whether it orders by these settings.
+    /// Whether the orders are by these settings.
     pub fn is_by(&self, settings: &AcmeSettings) -> bool {
         self.settings == *settings
     }

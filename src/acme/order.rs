@@ -392,8 +392,8 @@ impl Orders {
         Ok((chain, key.serialize_pem()))
     }
 
-    /// When the authority suggests that this certificate be renewed (RFC 9773), if it suggests anything, and after which time it
-    /// may be asked again.
+    /// The authority's suggestion when to renew this certificate (RFC 9773), if it makes one, and the time after which it may be
+    /// asked again.
     pub async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,

@@ -16,7 +16,7 @@ const MAX_OUTAGE: Duration = ASK_EVERY;
 /// The type of a problem by which the authority limits the rate of requests (RFC 8555 §6.6).
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
-/// Whether an answer with this status is one.
+/// Whether an answer with this status is a refusal.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }

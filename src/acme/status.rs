@@ -18,7 +18,7 @@ pub struct Report {
     pub next_attempt: Option<SystemTime>,
     /// How many orders have failed in a row.
     pub failures: u32,
-    /// How far the last one came, and what it failed of; none once one has succeeded.
+    /// The stage and the error of the last order, if it has failed; `None` once one has succeeded.
     pub last_failure: Option<(String, String)>,
     /// The reason why no order can begin.
     pub trouble: Option<String>,

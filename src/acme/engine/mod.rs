@@ -27,7 +27,7 @@ use crate::tls::{CertificateError, CertificatePair};
 /// How often the files are looked at when nothing is due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// How often it is looked at whether the instance that orders is done.
+/// How often to look whether the instance that orders is done.
 const LOCK_EVERY: Duration = Duration::from_secs(2);
 
 /// Orders, and asks; a test has another.
@@ -39,7 +39,8 @@ pub(super) trait Authority {
         stopped: &mut watch::Receiver<bool>,
     ) -> Result<CertificatePair, OrderError>;
 
-    /// When it suggests that this certificate be renewed, if it suggests anything, and after which time it may be asked again.
+    /// The authority's suggestion when to renew this certificate, if it makes one, and the time after which it may be asked
+    /// again.
     async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,
@@ -224,7 +225,7 @@ impl There {
         }
     }
 
-    /// How long it is until it expires; none where none is there.
+    /// How long the certificate is valid yet; `None` where none is there.
     fn left(self, now: SystemTime) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -625,7 +626,7 @@ fn until(end: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// In the largest unit that leaves more than one.
+/// A duration in the largest unit that leaves more than one.
 fn span(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..7_200 => format!("{}m", seconds / 60),

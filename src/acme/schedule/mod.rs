@@ -47,9 +47,9 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 6
 /// The certificate that there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Held {
-    /// When it became valid.
+    /// When the certificate became valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
     /// From 0 to 1, evenly distributed over certificates: where in a span of time this one's turn is. It is the certificate's
     /// own and not drawn each time, so that every look at the same certificate finds the same moment.

@@ -146,7 +146,7 @@ pub(super) struct StoredAccount {
 /// The certificate that is there.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Certificate {
-    /// Whether it is what is wanted.
+    /// Whether the certificate is for the settings in use.
     pub is_wanted: bool,
     pub held: Held,
     /// By which the authority knows it; `None` if it can't be named.
@@ -336,7 +336,7 @@ impl State {
         fs::remove_file(&path).map_err(at(&path))
     }
 
-    /// Whether there is one, of whatever kind.
+    /// Whether a certificate file exists, of whatever kind.
     pub fn has_certificate(&self) -> bool {
         self.path(CERTIFICATE).exists()
     }
