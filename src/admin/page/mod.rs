@@ -55,7 +55,7 @@ pub struct Page<'a> {
     pub disclosure: Disclosure,
     /// The transfers that run, no more than [`TRANSFERS_SHOWN`].
     pub transfers: &'a [TransferView],
-    /// How many there are of them, with those that are not in `transfers`.
+    /// The number of all transfers, with those that are not in `transfers`.
     pub transfers_total: usize,
 }
 
