@@ -135,7 +135,7 @@ pub(super) fn read(
 }
 
 impl PreparedConfig {
-    /// Activates it; returns the snapshot for new sessions and the listeners to accept from.
+    /// Activates the configuration; returns the snapshot for new sessions and the listeners to accept from.
     pub fn activate(self, shared: &Shared, reloads: &Arc<ReloadLog>) -> (Snapshot, NewListeners) {
         let metrics = &shared.metrics;
         self.without_servers.iter().for_each(FailedDiscovery::log);

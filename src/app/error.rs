@@ -103,7 +103,7 @@ impl StartError {
         Refusal { text, summary }
     }
 
-    /// Whether it is what the configuration and the files that it names hold, and nothing else.
+    /// Whether the error is due to the content of the configuration and of the files that it names, and to nothing else.
     pub(super) fn is_in_files(&self) -> bool {
         match self {
             Self::Config(_)

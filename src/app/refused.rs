@@ -51,7 +51,7 @@ impl RefusedConfiguration {
 }
 
 impl FileWatch for RefusedConfiguration {
-    /// Whether it is good from now on, or why it is refused; only if that has changed.
+    /// Whether the configuration is good from now on, or why it is refused; only if that has changed.
     type Found = Result<(), Refusal>;
 
     fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {

@@ -28,7 +28,7 @@ impl StartedListeners {
 }
 
 impl App {
-    /// Closes the listeners that these settings, which are about to be in force, have no more.
+    /// Closes the listeners that are not in these settings, which are about to be in force.
     pub(super) async fn close_removed_listeners(&mut self, settings: &Settings) {
         let admin = &mut self.sockets.admin;
         admin

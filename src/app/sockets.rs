@@ -201,7 +201,7 @@ impl Accepting {
         self.0.insert(address, tokio::spawn(task));
     }
 
-    /// Closes those that are not `kept`; returns their addresses. They are free then, and the next reload may use them
+    /// Closes the listeners that are not `kept`; returns their addresses. They are free then, and the next reload may use them
     /// again.
     pub async fn close_all_but(&mut self, kept: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
         let mut closed = Vec::new();

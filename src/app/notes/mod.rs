@@ -24,7 +24,7 @@ pub(super) use client_certificates::ended_since;
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// How much it matters.
+    /// The note's severity.
     pub severity: Severity,
     /// The note's kind, for programs.
     pub code: NoteCode,

@@ -121,7 +121,7 @@ impl Sources {
     }
 }
 
-/// Tells the numbers as they change, and that there is something to wait for while the process drains.
+/// Sends the numbers as they change, and asks for more time while the process drains.
 async fn keep_informed(notifier: Arc<Notifier>, sources: Sources) {
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -10,7 +10,7 @@ pub(super) struct Status {
     pub sessions: usize,
     pub transfers: usize,
     pub is_stopping: bool,
-    /// Whether there is a certificate: without one clients are accepted, and sent away.
+    /// Whether a certificate can be shown: without one clients are accepted, and sent away.
     pub has_certificate: bool,
     /// The reason why the configuration in the file is refused, if it is. Every user of the machine may read the line, so it
     /// repeats nothing of the file.
