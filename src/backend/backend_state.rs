@@ -47,7 +47,7 @@ impl BackendState {
             .map_or(PortMethods::NONE, |avoided| avoided.methods)
     }
 
-    /// Remembers those; returns whether they are new.
+    /// Remembers these methods as ones to avoid; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let former = avoided.replace(Avoided {
@@ -57,7 +57,7 @@ impl BackendState {
         former.is_none_or(|former| former.methods != methods)
     }
 
-    /// Sessions that have a connection to it, or are about to, of all sites and configurations.
+    /// The sessions that have a connection to the backend, or are about to, of all sites and configurations.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
@@ -91,7 +91,7 @@ impl BackendState {
         shown.push(Arc::downgrade(backend));
     }
 
-    /// Calls this for each site of the configuration in use that has it, from whichever configuration the change comes.
+    /// Calls `show` for each site of the configuration in use that has it, from whichever configuration the change comes.
     pub fn for_each_shown(&self, show: impl FnMut(Arc<Backend>)) {
         self.lock_shown()
             .iter()

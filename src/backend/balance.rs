@@ -21,13 +21,13 @@ pub struct Candidate {
     /// The backend's tier: backends of a higher one are only tried where none of a lower one serves (backups, and SRV records of
     /// a lower priority).
     pub tier: u32,
-    /// Sessions that it has now, of all sites.
+    /// The backend's sessions at present, of all sites.
     pub sessions: usize,
     /// Whether these have reached the backend's limit.
     pub full: bool,
-    /// For how long it has been out, ejected or down; `None` if it is up.
+    /// For how long the backend has been out, ejected or down; `None` if it is up.
     pub out_for: Option<Duration>,
-    /// Whether it was checks that found it so.
+    /// Whether checks have taken the backend out.
     pub down: bool,
     /// A hash of its address: the same in every process, and after a restart.
     pub identity: u64,
@@ -105,8 +105,8 @@ pub fn order(
 }
 
 impl Candidate {
-    /// Whether it may have a turn, where its tier is the lowest that has any that may. Were the others to have turns, their
-    /// neighbours would get them.
+    /// Whether the backend may have a turn, where its tier is the lowest that has any that may. Were the others to have turns,
+    /// their neighbours would get them.
     fn serves(&self) -> bool {
         self.out_for.is_none() && !self.full
     }

@@ -46,7 +46,7 @@ pub struct CheckSettings {
     pub tls: Option<BackendTls>,
     /// The PROXY headers that it is sent.
     pub proxy_protocol: Option<SentProxyProtocol>,
-    /// How it is asked for data connections.
+    /// The way in which the backend is asked for data connections.
     pub passive_mode: PassiveMode,
 }
 
@@ -55,7 +55,7 @@ pub struct CheckSettings {
 pub struct ProbeLogins {
     /// Lets the checks log in one at a time.
     pub queue: FairQueue,
-    /// Whether there may be one.
+    /// Whether a login may be made.
     pub pause: ProbePause,
 }
 

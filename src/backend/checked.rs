@@ -21,7 +21,7 @@ pub struct Checked {
     /// The checks that have passed since the last one that failed.
     passed: u32,
     down_since: Option<Instant>,
-    /// When the first of these passed that followed one that failed.
+    /// When the first check passed that followed a failed one.
     recovered_at: Option<Instant>,
 }
 
@@ -76,7 +76,7 @@ impl Checked {
         }
     }
 
-    /// Whether they have seen the fault for which it was taken out then, and so often since that it is over.
+    /// Whether the checks have seen the fault for which it was taken out then, and so often since that it is over.
     pub fn saw_the_end_of(&self, outage_since: Instant, rise: u32) -> bool {
         let recovered = self.recovered_at.is_some_and(|at| at >= outage_since);
         recovered && self.passed >= rise

@@ -34,7 +34,7 @@ pub struct BackendConnection {
     pub tls: Option<BackendSessionTls>,
     /// The 230 sent in place of a greeting, by a backend that requires no login.
     pub welcome: Option<Reply>,
-    /// Whether it still has to be sent PBSZ and PROT for private data connections.
+    /// Whether the backend still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
     /// The session's slot at the backend, held until the connection is closed.
     slot: Option<BackendSlot>,
@@ -135,7 +135,7 @@ impl BackendConnection {
         self.control.stream()
     }
 
-    /// Whether it runs over IPv6.
+    /// Whether the connection runs over IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.address.ip().to_canonical().is_ipv6()
     }

@@ -62,7 +62,7 @@ pub enum DialError {
         /// The backend's alert.
         #[source]
         alert: HandshakeFault,
-        /// Whether it was shown one.
+        /// Whether the backend was shown a certificate.
         shown: bool,
     },
     /// PBSZ or PROT P refused.
@@ -80,7 +80,7 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// How far it got, as a metric label.
+    /// The stage that the dial got to, as a metric label.
     pub fn stage(&self) -> DialStage {
         match self {
             Self::Dns(_) => DialStage::Dns,

@@ -94,7 +94,7 @@ impl Discovered {
         self.answer.until()
     }
 
-    /// Asks them, and keeps what they say; returns when they are to be asked again.
+    /// Asks the name servers, and keeps their answer; returns when they are to be asked again.
     pub async fn ask(&self, dns: &[SocketAddr]) -> Result<Instant, DnsError> {
         let client = DnsClient::new(dns)?;
         let (servers, ttl) = match &self.names {

@@ -32,8 +32,8 @@ impl FailedDiscovery {
 }
 
 impl Pools {
-    /// Asks for the servers that nothing is known of yet, and waits a while for the answers. Without one the configuration is used
-    /// all the same, and it is asked for again.
+    /// Asks for the servers of entries that have no answer yet, and waits a while for the answers. Without one the configuration
+    /// is used all the same, and it is asked for again.
     pub async fn discover(
         &self,
         dns: &[SocketAddr],

@@ -20,7 +20,7 @@ const LONGEST_OUTAGE: Duration = Duration::from_secs(5 * 60);
 pub struct Health {
     /// The failures since the last success.
     failures: u32,
-    /// How often it was ejected since it last stayed in for long.
+    /// The number of outages since the backend last stayed in for long.
     outages: u32,
     outage: Option<Outage>,
     restored_at: Option<Instant>,
@@ -42,7 +42,7 @@ pub enum HealthChange {
     },
     /// The backend takes logins again.
     Restored {
-        /// For how long it was ejected.
+        /// For how long the backend was ejected.
         after: Duration,
     },
 }
@@ -100,7 +100,7 @@ impl Health {
         self.outage.map(|outage| outage.since)
     }
 
-    /// When it is to be tried again, if it is ejected.
+    /// When the backend is to be tried again, if it is ejected.
     pub fn retry_at(&self) -> Option<Instant> {
         self.outage.map(|outage| outage.retry_at)
     }

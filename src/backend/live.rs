@@ -47,11 +47,11 @@ pub struct BackendSummary {
     pub max_sessions: Option<usize>,
     /// The backend's share of the logins, relative to the others'.
     pub weight: u32,
-    /// Whether it serves only where others can't.
+    /// Whether the backend serves only where others can't.
     pub backup: bool,
     /// The last check of it.
     pub last_check: Option<LastCheck>,
-    /// When its certificate is valid, as last seen.
+    /// The validity period of the backend's certificate, as last seen.
     pub certificate: Option<Validity>,
     /// The login of its checks, if they log in.
     pub check_login: Option<CheckLogin>,
@@ -235,7 +235,7 @@ impl Pools {
         Some(named.server.endpoint.to_string())
     }
 
-    /// Whether there is a backend of this name, host or address.
+    /// Whether a backend of this name, host or address exists.
     pub fn has_backend(&self, backend: &str) -> bool {
         let mut all = self.all().flat_map(|pool| pool.backends());
         all.any(|it| {

@@ -69,7 +69,7 @@ struct Attempt {
 pub struct Selected {
     /// The connection.
     pub connection: BackendConnection,
-    /// How long its reply to USER may take before the next backend's turn; `None` if there is no other.
+    /// How long the backend's reply to USER may take before the next backend's turn; `None` if there is no other.
     pub failover_timeout: Option<Duration>,
 }
 

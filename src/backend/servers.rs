@@ -53,7 +53,7 @@ impl LastAnswer {
             .map_or_else(Vec::new, |answer| answer.servers.clone())
     }
 
-    /// Until when it holds, if there is one.
+    /// Until when the answer holds, if there is one.
     pub fn until(&self) -> Option<Instant> {
         self.lock().as_ref().map(|answer| answer.until)
     }

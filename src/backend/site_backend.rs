@@ -34,7 +34,7 @@ pub struct Backend {
     pub(super) statuses: Option<Arc<Statuses>>,
     /// TLS settings; `None` for a backend in clear text.
     pub(super) tls: Option<UpstreamTls>,
-    /// How it is checked, if it is.
+    /// The backend's checks, if it is checked.
     pub(super) checks: Option<BackendChecks>,
     /// The site's name, for log and metrics.
     pub(super) site: String,
@@ -120,7 +120,7 @@ impl Backend {
         limit
     }
 
-    /// Whether it is shown a certificate of ours, if it asks for one.
+    /// Whether the backend is shown a certificate of ours, if it asks for one.
     pub(super) fn shows_certificate(&self) -> bool {
         let tls = self.tls.as_ref();
         tls.is_some_and(|tls| tls.client.certificate().is_some())
@@ -136,7 +136,7 @@ impl Backend {
         self.state.avoided(now)
     }
 
-    /// Remembers those for later sessions; returns whether they are new.
+    /// Remembers these methods as ones to avoid in later sessions; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         self.state.avoid(methods, now)
     }

@@ -44,7 +44,7 @@ impl SiteBackendState {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// When the certificate that it showed last is valid.
+    /// The validity period of the certificate that the backend showed last.
     pub fn certificate(&self) -> Option<Validity> {
         self.lock_certificate().validity
     }
@@ -83,7 +83,7 @@ impl SiteBackendState {
         *self.lock_health()
     }
 
-    /// Notes that it has become ready for a login, or not.
+    /// Records that the backend has become ready for a login, or not.
     pub fn record_health(
         &self,
         record: impl FnOnce(&mut Health) -> Option<HealthChange>,
@@ -99,12 +99,12 @@ impl SiteBackendState {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one session more.
+    /// Counts one session of the site at the backend more.
     pub fn count(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one session less.
+    /// Counts one session of the site at the backend less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }

@@ -141,7 +141,8 @@ impl Backend {
         }
     }
 
-    /// Shows its state, as the sites of the configuration in use have it: this may be one of an earlier one.
+    /// Shows the backend's state in metrics, as the sites of the configuration in use have it: `self` may be one of an earlier
+    /// one.
     pub(super) fn report(&self, metrics: &Metrics) {
         self.state
             .for_each_shown(|backend| backend.show_status(metrics));

@@ -131,7 +131,7 @@ impl Check<'_> {
         endpoint.map_err(|error| CheckError::NoPort(ReplyError::of(&error)))
     }
 
-    /// Connects there, or gets ready to be connected to.
+    /// Connects to the announced data port, or prepares to be connected to.
     pub(super) async fn connect_data(
         &self,
         endpoint: DataEndpoint,

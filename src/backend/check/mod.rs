@@ -38,7 +38,7 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// The result of a check.
 #[derive(Debug)]
 pub struct CheckRecord {
-    /// In their order; only the last one may have failed.
+    /// The stages in their order; only the last one may have failed.
     pub stages: Vec<StageRecord>,
     /// When the certificate is valid that the backend showed, be it refused for that.
     pub certificate: Option<Validity>,
@@ -49,7 +49,7 @@ pub struct CheckRecord {
 pub struct StageRecord {
     /// The stage.
     pub stage: CheckStage,
-    /// How long it took.
+    /// How long the stage took.
     pub took: Duration,
     /// The result.
     pub outcome: Result<(), CheckError>,
@@ -133,13 +133,13 @@ pub enum CheckError {
 pub(super) struct Check<'a> {
     /// The backend checked.
     pub backend: &'a Arc<Backend>,
-    /// How it is asked for data connections.
+    /// The way in which the backend is asked for data connections.
     pub passive_mode: PassiveMode,
-    /// Looks its name up.
+    /// Resolves the backend's host name.
     pub resolver: &'a Arc<Resolver>,
     /// The time limits of steps, as for logins.
     pub timeouts: &'a Timeouts,
-    /// Whether it may log in, and when.
+    /// The turns and pauses of the site's check logins.
     pub logins: &'a ProbeLogins,
 }
 
@@ -151,7 +151,7 @@ impl CheckRecord {
         Some((last.stage, error))
     }
 
-    /// How long all of it took.
+    /// How long all stages took.
     pub fn took(&self) -> Duration {
         self.stages.iter().map(|stage| stage.took).sum()
     }
@@ -206,7 +206,7 @@ impl Progress for Stages {
 }
 
 impl Check<'_> {
-    /// Makes it, as far as `level`, and takes leave of the backend.
+    /// Makes the check, as far as `level`, and takes leave of the backend.
     pub async fn run(&self, level: &CheckLevel) -> CheckRecord {
         let mut stages = Stages {
             done: Vec::new(),

@@ -95,7 +95,7 @@ impl Goal {
         }
     }
 
-    /// Whether this stage is part of it.
+    /// Whether this stage is part of the probe.
     fn includes(&self, stage: ProbeStage) -> bool {
         match self {
             Self::Ready => !needs_login(stage),

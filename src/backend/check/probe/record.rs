@@ -29,7 +29,7 @@ pub struct ProbeRecord {
 pub struct ProbedStage {
     /// The stage.
     pub stage: ProbeStage,
-    /// How long it took; `None` for one that was not made, or that is part of the one before it.
+    /// How long the stage took; `None` for one that was not made, or that is part of the one before it.
     pub took: Option<Duration>,
     /// The outcome of the stage.
     pub outcome: ProbeOutcome,
@@ -96,7 +96,7 @@ pub enum Finding {
     DataTls {
         /// The TLS version and cipher suite agreed on.
         tls: AgreedTls,
-        /// Whether it resumed the session of the control connection.
+        /// Whether the handshake resumed the session of the control connection.
         resumed: bool,
     },
     /// The listing that was read.
@@ -115,7 +115,7 @@ pub struct FoundCertificate {
     pub own: Option<ShownCertificate>,
     /// The issuers' certificates that came with it.
     pub issuers: Vec<ShownCertificate>,
-    /// Why it was accepted.
+    /// Why the certificate was accepted.
     pub trust: Trust,
 }
 
