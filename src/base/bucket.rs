@@ -37,7 +37,7 @@ impl LeakyBucket {
         }
     }
 
-    /// How long it takes until there are no more drops than leak in `window`.
+    /// How long it takes until the bucket holds no more drops than leak in `window`.
     pub fn excess(self, window: Duration, now: Instant) -> Duration {
         self.empty_at.saturating_duration_since(now + window)
     }

@@ -16,7 +16,7 @@ pub(crate) struct ExpiringMap<K, E> {
 
 /// A value that expires.
 pub(crate) trait Expires {
-    /// When it expires. Must not change while the value is in a map.
+    /// When the value expires. Must not change while the value is in a map.
     fn expires_at(&self) -> Instant;
 }
 
