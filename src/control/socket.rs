@@ -76,7 +76,7 @@ impl Request {
         }
     }
 
-    /// With this parameter, if it has a value.
+    /// Adds this parameter, if it has a value.
     pub fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
         let value = value.map(|value| (name, value.to_owned()));
         self.parameters.extend(value);

@@ -39,7 +39,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Whether it is the same one a round later, and not the session's next.
+    /// Whether `later` is the same transfer a round later, and not the session's next.
     fn is_same(&self, later: &Self) -> bool {
         let began = |transfer: &Self| transfer.since.parse::<Timestamp>();
         let (Ok(began), Ok(later_began)) = (began(self), began(later)) else {
