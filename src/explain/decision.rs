@@ -69,7 +69,7 @@ pub(super) struct Certificate {
 pub(super) struct AppliedRule {
     pub rule: &'static str,
     pub finding: String,
-    /// Whether it is the one that counts.
+    /// Whether this rule is the one that counts.
     pub decides: bool,
 }
 
