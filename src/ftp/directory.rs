@@ -23,7 +23,7 @@ pub struct Directory(Option<Known>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     path: Bytes,
-    /// Whether its parent is the server's parent, too: none of its names may be a link.
+    /// Whether the path without its last name is the parent at the server, too: none of its names may be a link.
     is_free_of_links: bool,
 }
 
@@ -93,7 +93,7 @@ impl Directory {
         }
     }
 
-    /// Whether it is known to be this one, as its server says it.
+    /// Whether the directory is known to be the one at this path, as its server has sent it.
     fn is_there(&self, said: &[u8]) -> bool {
         let known = self.0.as_ref().filter(|known| known.is_free_of_links);
         let path = said.strip_suffix(b"/").unwrap_or(said);

@@ -7,7 +7,7 @@ use super::reply::{Class, Reply};
 
 const OWN: &[&str] = &["AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST"];
 
-/// Commands that never reach a backend, so that what it says about them is not so here.
+/// Commands that never reach a backend, so that its features for them don't apply here.
 const NEVER_THEIRS: &[&str] = &[
     "AUTH", "PBSZ", "PROT", "CCC", "ADAT", "MIC", "CONF", "ENC", "SSCN", "CPSV", "HOST", "EPSV",
     "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",

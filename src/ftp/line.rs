@@ -74,7 +74,7 @@ impl LineBuffer {
         &self.bytes
     }
 
-    /// Whether [`next_line`](Self::next_line) would return one.
+    /// Whether [`next_line`](Self::next_line) would return a line.
     pub fn has_line(&mut self) -> bool {
         self.find_end().is_some()
     }

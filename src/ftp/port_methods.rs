@@ -12,7 +12,7 @@ use crate::config::PassiveMode;
 pub struct BackendPorts {
     /// The passive mode that the site is configured with.
     pub mode: PassiveMode,
-    /// Whether its control connection runs over IPv6, where PASV has no meaning.
+    /// Whether the backend's control connection runs over IPv6, where PASV has no meaning.
     pub ipv6: bool,
     /// The methods that the backend has refused, or that led to no port that could be reached, while another one was good.
     pub avoid: PortMethods,

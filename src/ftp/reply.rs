@@ -91,7 +91,7 @@ impl Code {
 }
 
 impl Class {
-    /// Whether this is 4yz or 5yz.
+    /// Whether the class is 4yz or 5yz.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::TransientFailure | Self::PermanentFailure)
     }

@@ -34,7 +34,7 @@ impl PortMethods {
         Self(self.0 | others.0)
     }
 
-    /// Whether this one is among them.
+    /// Whether this method is among them.
     pub fn has(self, method: PortMethod) -> bool {
         self.0 & Self::bit(method) != 0
     }
