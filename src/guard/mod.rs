@@ -288,7 +288,7 @@ pub struct ClientFailures {
     pub site: Option<SiteId>,
     /// The number of failures that count.
     pub failures: u32,
-    /// For how long it is blocked yet; zero if it isn't.
+    /// For how long the client is blocked yet; zero if it isn't.
     pub blocked_for: Duration,
 }
 
