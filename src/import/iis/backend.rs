@@ -14,7 +14,7 @@ pub const UNKNOWN_HOST: &str = "iis.invalid";
 pub struct BackendPlan {
     /// Host and port of the backend.
     pub address: String,
-    /// Whether that host is [`UNKNOWN_HOST`].
+    /// Whether the host of the address is [`UNKNOWN_HOST`].
     pub is_unknown: bool,
     /// The TLS by which it is connected to.
     pub tls: BackendTls,

@@ -32,7 +32,7 @@ pub struct Site {
     pub name: String,
     /// The site's number.
     pub id: u64,
-    /// Whether it starts with the service.
+    /// Whether the site starts with the service.
     pub start: Start,
     /// The site's bindings of FTP, in the order of the file.
     pub bindings: Vec<Binding>,

@@ -20,9 +20,9 @@ pub struct SitePlan<'a> {
     pub site: &'a Site,
     /// The site's name in the configuration.
     pub name: String,
-    /// Whether it is served.
+    /// Whether the site is served.
     pub standing: Standing,
-    /// Whether it takes logins that name no host.
+    /// Whether the site takes logins that name no host.
     pub is_default: bool,
     /// The site's hosts.
     pub hosts: Vec<HostPattern>,
@@ -30,7 +30,7 @@ pub struct SitePlan<'a> {
     pub backend: BackendPlan,
     /// The clients that it admits.
     pub clients: Clients,
-    /// Commands that it refuses.
+    /// The commands that the site refuses.
     pub denied: Vec<DeniedCommand>,
     /// Points that need attention.
     pub attention: Vec<String>,
@@ -47,7 +47,8 @@ pub enum Standing {
     Comment,
 }
 
-/// Plans all sites, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if that is known.
+/// Plans all sites, where `shown` has the certificates that IIS shows; `known` is the host by which Portcullis reaches IIS, if
+/// that is known.
 pub fn plan_sites<'a>(
     server: &'a Server,
     shown: &BTreeMap<Endpoint, Shown<'_>>,

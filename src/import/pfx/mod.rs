@@ -132,7 +132,7 @@ impl<'a> Pair<'a> {
         })
     }
 
-    /// Puts it there, once no other process writes there.
+    /// Puts the pair in its place, once no other process writes there.
     fn put(self, patience: Duration) -> Result<Imported, PfxError> {
         let at = |file: &Path| {
             let file = file.to_owned();
