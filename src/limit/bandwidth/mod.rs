@@ -40,7 +40,7 @@ const FURTHEST: Duration = Duration::from_millis(2 * SMALLEST_PIECE * 1000 / FLO
 /// The schedule of one direction.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// When all that has been entered is moved; `None` if nothing has been.
+    /// When all bytes that have been entered are moved; `None` if none have been.
     empty_at: Mutex<Option<Instant>>,
 }
 
