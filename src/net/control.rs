@@ -125,7 +125,7 @@ impl ControlConnection {
         self.end.is_none() && !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Takes the next line that has arrived whole.
+    /// Takes the next complete line that has arrived.
     pub fn next_line(&mut self) -> Option<Line> {
         self.lines.next_line()
     }

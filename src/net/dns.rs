@@ -68,7 +68,7 @@ pub enum DnsError {
 }
 
 impl DnsClient {
-    /// Asks these servers, or those of `/etc/resolv.conf` if there are none.
+    /// A client that asks these servers, or those of `/etc/resolv.conf` if there are none.
     ///
     /// # Errors
     /// [`DnsError::Unusable`] if that file can't be read, or names no server.

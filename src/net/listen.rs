@@ -64,7 +64,7 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// With these sockets of a service manager, and for its watchdog if it has one.
+    /// An opener with these sockets of a service manager, and for its watchdog if it has one.
     pub fn new(inherited: InheritedSockets, liveness: Option<Arc<Liveness>>) -> Self {
         Self {
             inherited,

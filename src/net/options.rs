@@ -37,7 +37,7 @@ pub fn control(stream: &TcpStream) -> io::Result<()> {
     socket.set_out_of_band_inline(true)
 }
 
-/// For a data connection that was accepted or is connected.
+/// Sets the options of a data connection that was accepted or is connected.
 ///
 /// Lingering is off and armed: until [`finish`] is called, whatever ends this socket (an error, a panic, `kill -9`)
 /// reaches the peer as a reset. A FIN is a promise that the file is complete.

@@ -77,7 +77,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     }
 }
 
-/// Whether a process listens there, without waiting for it.
+/// Connects to the socket, to find whether a process listens there, without waiting for it.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)
@@ -110,7 +110,8 @@ impl SocketName {
         &self.path
     }
 
-    /// Whether it is still there, and this one's; what is another's to look after counts as being there.
+    /// Whether the socket file still exists, and belongs to this process; one that another process looks after counts as
+    /// existing.
     pub fn is_there(&self) -> bool {
         match self.file {
             SocketFile::Own(device, number) => {

@@ -13,7 +13,7 @@ use super::source::Source;
 pub(super) struct Arrivals {
     /// The number of bytes in all.
     bytes: u64,
-    /// When there were more at a look for the last time.
+    /// When a look last found more bytes than the one before.
     last: Instant,
     /// The time of the last look.
     looked: Instant,
@@ -61,8 +61,8 @@ impl Arrivals {
         bytes
     }
 
-    /// Since when a source that has been read to its end would have stood still if that had come at this moment; `waited`
-    /// says whether it did.
+    /// Since when a source that has been read to its end would have stood still if its end had come at this moment; `waited` says
+    /// whether it did.
     pub fn stalled_since(&self, waited: bool, now: Instant) -> Instant {
         let seen = if waited { now } else { self.looked };
         let stalled = self

@@ -64,7 +64,7 @@ impl Progress for AtomicU64 {
 pub struct RelayEnd {
     /// How the source has ended.
     pub end: SourceEnd,
-    /// Since when it had stalled before, if it had.
+    /// Since when the source had stalled before its end, if it had.
     pub stalled_since: Option<Instant>,
 }
 

@@ -74,7 +74,7 @@ impl RecordBuffer {
         self.arrived.len()
     }
 
-    /// Whether nothing has arrived that isn't dealt with.
+    /// Whether the buffer holds no received bytes that aren't dealt with.
     pub(super) fn is_empty(&self) -> bool {
         self.arrived.is_empty()
     }
