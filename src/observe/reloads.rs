@@ -70,7 +70,7 @@ pub struct Reload {
     pub subject: ReloadSubject,
     /// The name of the subject, where there are several that are reloaded by themselves.
     pub name: Option<Arc<str>>,
-    /// Why it was refused, if it was.
+    /// Why the reload was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 

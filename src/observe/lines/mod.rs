@@ -71,7 +71,7 @@ impl Losses {
         self.unreported.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many are since this was asked last.
+    /// The number of losses since the last call.
     pub fn take_unreported(&self) -> u64 {
         self.unreported.swap(0, Ordering::Relaxed)
     }

@@ -43,9 +43,9 @@ pub struct ServedCertificate<'a> {
     pub fingerprint: &'a str,
     /// The subject; printable.
     pub subject: &'a str,
-    /// When it becomes valid.
+    /// When the certificate becomes valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
 }
 

@@ -83,7 +83,7 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens it, or makes it.
+    /// Opens the file, or makes it.
     ///
     /// # Errors
     /// If that is not possible, or it is neither a regular file nor a device.
