@@ -64,7 +64,7 @@ struct LeaseChannels {
     grant: Option<oneshot::Sender<(SocketAddr, bool)>>,
     event_sender: mpsc::Sender<LeaseEvent>,
     attribution: watch::Sender<Attribution>,
-    /// How many connections at its port may be its own.
+    /// The number of connections at the port that may be the lease's own.
     unassigned: watch::Sender<UnassignedConnections>,
     /// Whether others of its address wait for a port.
     contended: watch::Sender<bool>,

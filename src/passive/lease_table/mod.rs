@@ -75,7 +75,7 @@ pub struct LeaseRequest {
     pub client: IpAddr,
     /// The account that is logged in.
     pub account: LoginId,
-    /// How its connection is identified among others of the address.
+    /// How the lease's connection is identified among others of the address.
     pub identity: Identity,
     /// How long after the lease's end its connection may still arrive.
     pub reuse_delay: Duration,
@@ -123,7 +123,7 @@ pub enum Effect {
         lease: LeaseId,
         /// The port.
         port: SocketAddr,
-        /// Whether it only takes a connection that names its session.
+        /// Whether the lease only takes a connection that names its session.
         named: bool,
     },
     /// Read the connection's ClientHello, then call [`LeaseTable::on_peeked`].
@@ -167,7 +167,7 @@ pub struct UnassignedConnections {
 }
 
 impl UnassignedConnections {
-    /// Whether there is any, and whether there is any that can be no other lease's.
+    /// Whether there is any such connection, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
         (self.all > 0, self.exclusive > 0)
     }

@@ -51,7 +51,7 @@ impl LeaseRequest {
         }
     }
 
-    /// Whether both are of one session, under TLS.
+    /// Whether both leases are of one session, under TLS.
     pub(super) fn is_of_the_session_of(&self, other: &Self) -> bool {
         match (self.identity.cache(), other.identity.cache()) {
             (Some(one), Some(theirs)) => one.session() == theirs.session(),

@@ -40,7 +40,7 @@ struct GrantedLease {
     request: LeaseRequest,
     port: SocketAddr,
     granted: u64,
-    /// Since when its client has had the port without a transfer; none once that has begun.
+    /// Since when the client has had the port without a transfer; `None` once the transfer has begun.
     idle_since: Option<Instant>,
     progress: LeaseProgress,
     /// A connection arrived at the port that may have been the lease's own, and was not accepted.
@@ -115,7 +115,8 @@ impl GrantedLease {
         )
     }
 
-    /// Whether its one connection seems to have come, though it may have said nothing: lftp and FileZilla wait for the 150.
+    /// Whether the lease's one connection seems to have come, though it may have sent nothing: lftp and FileZilla wait for the
+    /// 150.
     fn has_seen_its_own(&self) -> bool {
         matches!(
             self.progress,
