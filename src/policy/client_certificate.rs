@@ -21,7 +21,7 @@ pub struct ClientIdentity {
     pub emails: Vec<Box<[u8]>>,
     /// The DNS names there.
     pub dns_names: Vec<Box<[u8]>>,
-    /// When it expires, since the Unix epoch; none of a certificate that can't be read.
+    /// When the certificate expires, since the Unix epoch; `None` if it can't be read.
     pub not_after: Option<Duration>,
     /// Whether the client is known to hold its key; without that it proves nothing.
     pub key: KeyProof,
@@ -159,7 +159,7 @@ pub type PinnedCertificates = HashMap<Box<[u8]>, Vec<[u8; 32]>>;
 /// A site's requirements on its clients' certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRules {
-    /// Whether every login needs one.
+    /// Whether every login needs a certificate.
     pub required: bool,
     /// The part of a certificate that names its user.
     pub user: CertificateUser,

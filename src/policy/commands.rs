@@ -105,7 +105,7 @@ impl CommandRules {
         self.preset.is_none() && self.denied.is_empty()
     }
 
-    /// Whether a line of this length may not be sent, whatever it says: its tail could be a command that is denied.
+    /// Whether a line of this length may not be sent, whatever its content: its tail could be a command that is denied.
     pub fn deny_length(&self, line: usize) -> bool {
         !self.is_empty() && line > MAX_LINE
     }
@@ -241,7 +241,7 @@ impl SubVerb {
         }
     }
 
-    /// Whether every server takes it for one of these.
+    /// Whether every server takes the command for one of these.
     fn is_one_of(&self, all: &[&str]) -> bool {
         match self {
             Self::Plain(word) => all.contains(&word.as_str()),

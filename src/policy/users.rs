@@ -66,7 +66,7 @@ impl UserPattern {
         })
     }
 
-    /// Whether it covers each user that `other` does.
+    /// Whether the pattern covers each user that `other` does.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Name(one), Self::Name(other)) => one == other,
@@ -101,12 +101,12 @@ impl FromIterator<UserPattern> for UserList {
 }
 
 impl UserList {
-    /// Whether it has every user, by a star alone.
+    /// Whether the list has every user, by a star alone.
     pub fn has_everybody(&self) -> bool {
         self.prefixes.iter().any(Vec::is_empty)
     }
 
-    /// Whether it has this user, folded.
+    /// Whether the list has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
         self.names.0.contains(folded)
             || self
@@ -172,7 +172,7 @@ impl Content for Names {
 }
 
 impl UserFile {
-    /// Whether it has this user, folded.
+    /// Whether the file has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
         self.content().0.contains(folded)
     }
