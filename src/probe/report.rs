@@ -43,7 +43,7 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// How long the stages took.
     pub took: Duration,
-    /// When its certificate ends, if it has shown one.
+    /// The end of the backend's certificate, if it has shown one.
     pub certificate: Option<CertificateEnd>,
 }
 
@@ -54,7 +54,7 @@ pub struct CertificateEnd {
     pub days_left: i64,
     /// With how many days left it should have been renewed; `None` if its life isn't known.
     pub margin: Option<u64>,
-    /// Whether it should have been.
+    /// Whether the certificate should have been renewed.
     pub is_due: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct CertificateEnd {
 pub struct StageReport {
     /// The stage.
     pub stage: ProbeStage,
-    /// How long it took, if it took time of its own.
+    /// How long the stage took, if it took time of its own.
     pub took: Option<Duration>,
     /// The outcome.
     pub outcome: StageOutcome,
@@ -84,7 +84,7 @@ pub enum StageOutcome {
     Failed {
         /// Advice what to do about it.
         remedy: String,
-        /// Whether it is a login that the backend has refused.
+        /// Whether the stage is a login that the backend has refused.
         login_refused: bool,
     },
     /// The stage was not made.
@@ -156,7 +156,7 @@ impl Report {
         stages.find(|stage| matches!(stage.outcome, StageOutcome::Failed { .. }))
     }
 
-    /// Whether its certificate expires soon, or has expired.
+    /// Whether the backend's certificate expires soon, or has expired.
     pub fn expires_soon(&self) -> bool {
         self.certificate.is_some_and(|end| end.is_due)
     }
