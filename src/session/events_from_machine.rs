@@ -89,7 +89,7 @@ impl Session {
         self.events.write(&SessionEvent::Login(login));
     }
 
-    /// Tells of the transfer that has run for a minute.
+    /// Records the transfer that has run for a minute.
     pub(super) fn record_running_transfer(&self) {
         if let (Some((command, directory)), DataSide::Running(running)) =
             (self.machine.running_transfer(), &self.data)
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Tells of the transfer that begins.
+    /// Records the transfer that begins.
     pub(super) fn record_beginning_transfer(&self) {
         if let Some((command, directory)) = self.machine.running_transfer() {
             self.events

@@ -36,7 +36,7 @@ pub struct SessionInfo {
     /// When the session began.
     pub since: Instant,
     state: AtomicU8,
-    /// How many commands of its client were refused here, apart from those that the site denies.
+    /// The number of the client's commands that were refused here, apart from those that the site denies.
     refused_commands: AtomicU32,
     current: Mutex<Current>,
 }

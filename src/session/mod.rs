@@ -209,7 +209,7 @@ struct Session {
     /// The slot among all sessions and the client's own, held until the goodbye.
     permit: Option<Permit>,
     previous_dial: PreviousDial,
-    /// From the dialling of its site's backend until that connection is closed.
+    /// The slot among the site's sessions, held from the dialling of its backend until that connection is closed.
     site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
     /// The site's backends that may take the login over, until it stays with one.

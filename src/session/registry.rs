@@ -139,7 +139,7 @@ mod tests {
         registry.register(client, "192.0.2.1:21".parse().expect("an address"))
     }
 
-    /// Whether its end has been requested and not been seen.
+    /// Whether the end of a session has been requested and not been seen.
     async fn is_to_end(session: &mut Registration) -> bool {
         tokio::select! {
             biased;

@@ -16,7 +16,7 @@ pub(in crate::session) struct Progress {
     pub bytes: u64,
     /// The time since the transfer command.
     pub elapsed: Duration,
-    /// For how long of that a rate has held it back, if there is one.
+    /// For how long of that a rate has held the transfer back, if there is one.
     pub throttled: Option<Duration>,
     /// Further measurements of the transfer, once its data connections were being opened.
     pub stats: Option<TransferStats>,
@@ -45,7 +45,7 @@ impl TransferRecord<'_> {
         self.outcome.verdict()
     }
 
-    /// Why it is not complete, unless the client has aborted it.
+    /// Why the transfer is not complete, unless the client has aborted it.
     pub fn reason(&self) -> Option<String> {
         Some(match self.outcome {
             Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,

@@ -69,7 +69,7 @@ pub enum Action {
         backend: BackendData,
         /// How the client's data connection is established.
         client: ClientData,
-        /// Whether it is to be under TLS, as things stand.
+        /// Whether the client's data connection is to be under TLS, by the protection level at the moment.
         protection: Protection,
     },
     /// Open the prepared data connections; `Event::Data`s follow.

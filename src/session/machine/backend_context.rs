@@ -64,7 +64,7 @@ pub struct TransferDetails {
     pub hashed_part: HashedPart,
     /// How the client's data connection is established.
     pub mode: DataMode,
-    /// Whether that is under TLS.
+    /// Whether the client's data connection is under TLS.
     pub protection: Protection,
     /// The code of the reply to its command that the client was sent, if it was sent one.
     pub reply: Option<u16>,
@@ -84,7 +84,7 @@ pub struct FileChange {
 }
 
 impl BackendContext {
-    /// Whether the reply to this command says anything of all that.
+    /// Whether the reply to this command may change this state.
     pub fn is_about(command: &Command) -> bool {
         matches!(
             command.verb(),

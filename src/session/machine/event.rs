@@ -95,15 +95,15 @@ pub enum BadLine {
 /// A backend connection that is ready for USER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialled {
-    /// Whether its control connection runs over IPv6, where only EPSV makes sense.
+    /// Whether the backend's control connection runs over IPv6, where only EPSV makes sense.
     pub ipv6: bool,
     /// The 230 of a backend that requires no USER.
     pub welcome: Option<Reply>,
-    /// Whether it has to be sent PBSZ and PROT after the login.
+    /// Whether the backend has to be sent PBSZ and PROT after the login.
     pub protection: BackendProtection,
-    /// How it is not to be asked for data ports, as earlier sessions have found out.
+    /// The methods by which the backend is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: PortMethods,
-    /// How long its reply to USER may take before another backend takes over; `None` if there is no other.
+    /// How long the backend's reply to USER may take before another backend takes over; `None` if there is no other.
     pub failover_timeout: Option<Duration>,
 }
 

@@ -75,7 +75,7 @@ pub struct SessionConfig {
     pub greeting: Arc<str>,
     /// Routes logins to sites.
     pub router: Arc<Router>,
-    /// Whether there is a certificate to show: one that is ordered may not be there yet.
+    /// Whether a certificate can be shown: one that is ordered may not be there yet.
     pub has_certificate: bool,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,

@@ -81,8 +81,8 @@ impl Context {
         }
     }
 
-    /// Whether that site lets the client in as far as certificates go: to be asked before each USER that a backend is sent. The
-    /// driver knows of the route already.
+    /// Whether the route's site lets the client in as far as certificates go: to be asked before each USER that a backend is
+    /// sent. The driver knows of the route already.
     pub fn admit_certificate(&mut self, route: &Route) -> Result<(), Admission> {
         match self.admission(route) {
             Admission::NotAsked => Ok(()),

@@ -59,7 +59,7 @@ pub(super) enum ClientArrival {
 /// The client's connection of a transfer that begins.
 #[derive(Debug)]
 pub(super) enum ClientLeg {
-    /// As it was prepared by PASV or PORT.
+    /// The client's connection as PASV or PORT has prepared it.
     Prepared(PreparedClient),
     /// The client has connected; `None` once its leg is being opened.
     Accepted(Option<AcceptedClient>),

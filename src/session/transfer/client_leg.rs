@@ -38,7 +38,7 @@ impl Presence {
         }
     }
 
-    /// Waits until one is there.
+    /// Waits until a connection is there.
     ///
     /// # Errors
     /// If none follows a stranger in time.

@@ -47,7 +47,7 @@ pub(super) trait LegEnd: Sized {
     /// The certificates that a client has shown.
     fn client_certificates(&self) -> &[CertificateDer<'static>];
 
-    /// Closes it after the backend has refused the transfer, so that the client can still read the reply.
+    /// Closes the leg after the backend has refused the transfer, so that the client can still read the reply.
     async fn close_after_refusal(self);
 }
 

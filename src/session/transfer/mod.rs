@@ -68,7 +68,7 @@ pub struct TransferContext {
     pub lingering: Lingering,
     /// The faults that broke the connections.
     pub faults: Faults,
-    /// How fast it may be, if it is limited.
+    /// The limits of its rate, if it is limited.
     pub limits: Option<TransferLimits>,
     /// The measurements for the transfer's records.
     pub stats: TransferStats,

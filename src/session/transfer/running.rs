@@ -35,7 +35,7 @@ pub struct RunningData {
     pub(super) began: Instant,
     /// The client's data port; `None` where we connect to the client.
     pub(super) port: Option<ClientPort>,
-    /// For how long its rate has held it back, if it is limited.
+    /// For how long the rate limit has held the transfer back, if it is limited.
     pub(super) throttled: Option<ThrottledTime>,
     pub(super) faults: Faults,
     pub(super) stats: TransferStats,
@@ -121,7 +121,7 @@ impl RunningData {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// For how long its rate has held it back, if it is limited.
+    /// For how long the rate limit has held the transfer back, if it is limited.
     pub fn throttled(&self) -> Option<Duration> {
         self.throttled.as_ref().map(ThrottledTime::get)
     }

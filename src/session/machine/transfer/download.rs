@@ -121,7 +121,7 @@ impl Download {
         Aborting::begin(self.is_confirmed(), self.details, reason, cx)
     }
 
-    /// Whether it is over for the backend.
+    /// Whether the transfer is over for the backend.
     pub fn is_confirmed(&self) -> bool {
         match self.stage {
             DownloadStage::Flowing(Some(_)) | DownloadStage::Ending(_) => true,

@@ -96,7 +96,7 @@ impl DataFailure {
         }
     }
 
-    /// Whether it is what a refusal looks like on the data connection, be it that the reply is yet to come.
+    /// Whether the failure may be the effect of a refusal on the data connection, whose reply is yet to come.
     pub fn may_be_a_refusal(self) -> bool {
         matches!(self, Self::BackendHandshake | Self::BackendLost)
     }

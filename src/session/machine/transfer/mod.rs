@@ -245,7 +245,7 @@ impl Transfer {
         self.record(outcome, cx);
     }
 
-    /// Whether the backend calls it complete, and only the data connections have yet to end.
+    /// Whether the backend calls the transfer complete, and only the data connections have yet to end.
     pub fn is_confirmed(&self) -> bool {
         match self {
             Self::Upload(state) => state.is_confirmed(),
@@ -280,7 +280,7 @@ impl Transfer {
         }
     }
 
-    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
+    /// Whether the transfer is an upload whose source has ended, and the client's input decides whether that counts.
     pub fn awaits_verdict(&self) -> bool {
         matches!(self, Self::Upload(state) if state.awaits_verdict())
     }
@@ -299,7 +299,7 @@ impl Transfer {
         }
     }
 
-    /// Whether its bytes tell their end by themselves, or have ended.
+    /// Whether the transfer's bytes prove their end by themselves, or have ended.
     fn outlives_client(&self) -> bool {
         match self {
             Self::Opening(_) | Self::AskingAgain(_) => self.details().is_private_upload(),

@@ -145,7 +145,7 @@ impl Upload {
         Aborting::begin(self.is_confirmed(), self.details, reason, cx)
     }
 
-    /// Whether it is over for the backend.
+    /// Whether the transfer is over for the backend.
     pub fn is_confirmed(&self) -> bool {
         matches!(
             self.stage,
@@ -177,7 +177,7 @@ impl Upload {
         has_ended || self.details.is_private_upload()
     }
 
-    /// Whether the end of its bytes is still to come, and proves by itself that they are complete.
+    /// Whether the end of the bytes is still to come, and proves by itself that they are complete.
     pub fn is_flowing_and_private(&self) -> bool {
         matches!(self.stage, UploadStage::Flowing) && self.details.is_private_upload()
     }
