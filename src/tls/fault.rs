@@ -168,12 +168,12 @@ impl HandshakeFault {
         matches!(self, Self::Alert(name) if ALERTS.contains(&name.as_str()))
     }
 
-    /// Whether the peer says that it was shown none and requires one.
+    /// Whether the peer reports that it was shown no certificate and requires one.
     pub fn misses_certificate(&self) -> bool {
         matches!(self, Self::Alert(name) if name == "certificate_required")
     }
 
-    /// Whether that may be what the peer means: TLS 1.2 has no alert for it alone.
+    /// Whether the peer may mean that it was shown no certificate: TLS 1.2 has no alert for it alone.
     pub fn may_miss_certificate(&self) -> bool {
         matches!(self, Self::Alert(name) if name == "handshake_failure")
     }

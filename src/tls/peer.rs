@@ -25,7 +25,7 @@ pub struct ShownCertificate {
 }
 
 impl ShownCertificate {
-    /// Reads it; `None` if it can't be read.
+    /// Reads the certificate; `None` if it can't be read.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         Some(Self {

@@ -99,7 +99,7 @@ pub(super) fn encode(label: &str, der: &[u8]) -> String {
 }
 
 impl FileError {
-    /// Whether there is no such file.
+    /// Whether the file doesn't exist.
     pub(super) fn is_absence(&self) -> bool {
         matches!(
             self,

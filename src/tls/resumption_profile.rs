@@ -60,8 +60,8 @@ impl ResumptionProfile {
         }
     }
 
-    /// Whether its next data connection can be relied upon to name the FTP session: the last one did, and it has something
-    /// left to name it with.
+    /// Whether the client's next data connection can be relied upon to name the FTP session: the last one did, and it has
+    /// something left to name it with.
     pub fn will_identify_itself(&self, mut unused: impl Iterator<Item = u64>) -> bool {
         let mut has_one_left =
             || unused.any(|number| self.keeps_old_tickets || Some(number) > self.last_used);

@@ -174,7 +174,7 @@ impl SessionTls {
             .map_or(KeyProof::Verified, |key| key.proof())
     }
 
-    /// For one transfer of a site with this policy.
+    /// The TLS of the data connections of one transfer, at a site with this policy.
     pub fn data(&self, reuse: SessionReuse, tickets: Tickets) -> DataTls {
         self.data_of(self.data.clone(), reuse, tickets)
     }

@@ -125,7 +125,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// Whether it is about a directory, and so about all certificates in it.
+    /// Whether the error is about a directory, and so about all certificates in it.
     pub fn is_of_directory(&self) -> bool {
         matches!(
             self,

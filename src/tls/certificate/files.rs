@@ -289,7 +289,7 @@ fn broken_at(chain: &[X509Certificate<'_>]) -> Option<usize> {
     Some(broken + 1)
 }
 
-/// Whether its purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
+/// Whether the certificate's purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
 fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(purposes)) => purposes.value.server_auth || purposes.value.any,

@@ -48,7 +48,7 @@ pub struct CertificatePair {
     pub key: Arc<CertifiedKey>,
     /// When the leaf becomes valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the leaf expires.
     pub not_after: SystemTime,
     /// The leaf's subject, for example `CN=ftp.example.com`; escaped, as all text here.
     pub subject: String,
@@ -64,7 +64,7 @@ pub struct CertificatePair {
     pub is_authority: bool,
     /// Whether the leaf may be shown as a client: it names no purposes, or that one among them.
     pub is_for_clients: bool,
-    /// Whether it may be shown as a server, likewise.
+    /// Whether the leaf may be shown as a server, likewise.
     pub is_for_servers: bool,
     /// The issuer in the chain that expires first, if that is before the leaf does.
     pub chain_end: Option<ChainEnd>,
@@ -95,9 +95,9 @@ pub enum KeyCompatibility {
 pub struct ChainEnd {
     /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
-    /// When it became valid.
+    /// When the certificate became valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
 }
 
@@ -106,7 +106,7 @@ pub struct ChainEnd {
 pub struct ChainBegin {
     /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
-    /// When it becomes valid.
+    /// When the certificate becomes valid.
     pub not_before: SystemTime,
 }
 
@@ -192,7 +192,7 @@ impl CertificatePair {
         now <= self.not_after
     }
 
-    /// Whether it is for this name, which may be a wildcard, too.
+    /// Whether the certificate is for this name, which may be a wildcard, too.
     pub fn has_name(&self, name: &str) -> bool {
         self.names.iter().any(|own| own == name) || !name.starts_with("*.") && self.covers(name)
     }

@@ -52,7 +52,7 @@ pub struct DirectoryFault {
 }
 
 impl Inventory {
-    /// Loads all that the configuration names. A file that can't be served stays as `former` has it, while that is
+    /// Loads all certificates that the configuration names. A file that can't be served stays as `former` has it, while that is
     /// valid.
     ///
     /// Blocks on the file system.
@@ -208,7 +208,7 @@ impl CertificateSet {
         self.default.as_ref().map(|(_, pair)| pair)
     }
 
-    /// Whether there is none at all: what is ordered isn't there yet.
+    /// Whether the set has no certificate at all: the one that is ordered isn't there yet.
     pub fn is_empty(&self) -> bool {
         self.pairs().next().is_none()
     }
@@ -263,7 +263,7 @@ impl CertificateSet {
         entries.chain(directories.filter_map(|it| Some((it.directory.name(), it.fault.as_ref()?))))
     }
 
-    /// Whether there is more than one to choose from.
+    /// Whether there is more than one certificate to choose from.
     pub fn has_choice(&self) -> bool {
         self.inventory.entries.len() > 1
     }

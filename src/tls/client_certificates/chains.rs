@@ -127,7 +127,7 @@ pub(super) fn sets(origins: &[&ListOrigin]) -> Result<Vec<Vec<usize>>, usize> {
 }
 
 impl Chains {
-    /// By these authorities and each of these sets of lists.
+    /// The verifier of chains by these authorities and each of these sets of lists.
     pub fn new(
         roots: RootCertStore,
         sets: impl Iterator<Item = Vec<CertificateRevocationListDer<'static>>>,

@@ -45,7 +45,7 @@ struct Dated {
 }
 
 impl<'a> TrustFiles<'a> {
-    /// Reads all of them whole. Blocks on the file system.
+    /// Reads all files whole. Blocks on the file system.
     pub fn read(settings: &'a ClientCertificates) -> Result<Self, ClientTrustError> {
         let ca = match &settings.ca {
             Some(path) => Some((path.as_path(), certificates::read(path)?)),

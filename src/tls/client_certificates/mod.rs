@@ -62,11 +62,11 @@ pub struct ClientTrust {
 pub struct Authority {
     /// The subject's name, for example `CN=Partners`.
     pub subject: String,
-    /// When its certificate expires, which is not checked of a root.
+    /// When the authority's certificate expires, which is not checked of a root.
     pub not_after: SystemTime,
     /// Whether certificates may have been issued by it.
     pub is_authority: bool,
-    /// Whether one of the revocation lists is its own.
+    /// Whether one of the revocation lists is the authority's own.
     pub has_list: bool,
 }
 
@@ -77,11 +77,11 @@ pub struct RevocationList {
     pub file: PathBuf,
     /// The list's issuer.
     pub issuer: String,
-    /// When there is to be a newer one; a list may leave that open.
+    /// When a newer list is to be issued; a list may leave that open.
     pub next_update: Option<SystemTime>,
     /// How many certificates are revoked.
     pub revoked: usize,
-    /// Whether its issuer is one of the authorities.
+    /// Whether the list's issuer is one of the authorities.
     pub is_of_authority: bool,
 }
 

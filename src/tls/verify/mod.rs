@@ -67,7 +67,7 @@ pub(super) enum Rejection {
 }
 
 impl Verifier {
-    /// For handshakes up to this version of TLS.
+    /// A verifier for handshakes up to this version of TLS.
     pub(super) fn new(policy: CertificatePolicy, max_version: TlsVersion) -> Arc<Self> {
         Arc::new(Self {
             policy,

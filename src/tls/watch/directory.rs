@@ -35,7 +35,7 @@ enum State {
 }
 
 impl DirectoryWatch {
-    /// Watches it from what is in use of it.
+    /// Watches the directory, beginning with the certificates of it that are in use.
     pub fn new(
         directory: &Path,
         layout: CertificateLayout,
