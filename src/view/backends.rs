@@ -26,7 +26,7 @@ pub struct SiteView {
     pub maintenance: Option<&'static str>,
     /// The site's sessions, from the dialling of a backend on.
     pub sessions: usize,
-    /// How many there may be.
+    /// The limit of the site's sessions.
     pub max_sessions: usize,
     /// Logins that were accepted since the start.
     pub logins: u64,
@@ -34,7 +34,7 @@ pub struct SiteView {
     pub failed_logins: u64,
     /// Transfers that were complete since the start.
     pub complete_transfers: u64,
-    /// Transfers that were not, aborted ones included.
+    /// Transfers that were not complete since the start, aborted ones included.
     pub incomplete_transfers: u64,
     /// How many backends it has.
     pub backends: usize,
@@ -86,7 +86,7 @@ pub struct BackendView {
     pub address: String,
     /// `up`, `down`, `ejected`, `drain` or `full`.
     pub state: &'static str,
-    /// Since when it has been out; none if it isn't.
+    /// Since when the backend has been out; `None` if it isn't.
     pub out_since: Option<Moment>,
     /// The reason why the backend gets no new logins, if there is one.
     pub drained_by: Option<DrainedBy>,
@@ -94,11 +94,11 @@ pub struct BackendView {
     pub sessions: usize,
     /// The sessions of all sites at the backend.
     pub all_sessions: usize,
-    /// How many these may be; none if there is no limit.
+    /// The limit of these sessions; `None` if there is none.
     pub max_sessions: Option<usize>,
     /// The backend's share of the logins, relative to the others'.
     pub weight: u32,
-    /// Whether it serves only where the others can't.
+    /// Whether the backend serves only where the others can't.
     pub backup: bool,
     /// The last check of it; none if it isn't checked.
     pub check: Option<CheckView>,
@@ -107,7 +107,7 @@ pub struct BackendView {
     pub check_login: Option<CheckLoginView>,
     /// From when on its certificate is valid, as last seen; none of one that was refused for its end.
     pub certificate_valid_from: Option<Moment>,
-    /// When that expires.
+    /// When the backend's certificate expires.
     pub certificate_expires: Option<Moment>,
     /// How many days are left until then; negative behind it.
     pub certificate_days_left: Option<i64>,
@@ -116,9 +116,9 @@ pub struct BackendView {
 /// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckView {
-    /// When it ended.
+    /// When the check ended.
     pub at: Moment,
-    /// How long it took.
+    /// How long the check took, in seconds.
     pub seconds: f64,
     /// The stage at which it failed; none if it passed.
     pub failed_at: Option<&'static str>,
@@ -216,7 +216,7 @@ impl BackendView {
         }
     }
 
-    /// Whether its certificate should have been renewed.
+    /// Whether the backend's certificate should have been renewed.
     pub fn certificate_is_due(&self, now: Moment) -> bool {
         let validity = self.certificate_expires.map(|end| Validity {
             not_before: self.certificate_valid_from.map(|start| start.0),

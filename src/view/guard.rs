@@ -18,7 +18,7 @@ pub struct GuardView {
     pub site: Option<String>,
     /// How many failures count at the moment.
     pub failures: u32,
-    /// For how long it is blocked yet; none if it isn't.
+    /// For how long the client is blocked yet, in seconds; `None` if it isn't.
     pub blocked_seconds: Option<f64>,
 }
 

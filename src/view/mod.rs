@@ -36,7 +36,7 @@ pub use sessions::{Disclosure, SessionFilter, SessionView, TransferView, session
 pub struct Listed<T> {
     /// The entries, as many as are shown.
     pub items: Vec<T>,
-    /// How many there are in all.
+    /// The number of entries in all.
     pub total: usize,
     limit: usize,
 }

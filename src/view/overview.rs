@@ -30,7 +30,7 @@ pub struct Overview {
     pub readiness: &'static str,
     /// Live sessions, with those that have not logged in yet.
     pub sessions: usize,
-    /// How many there may be.
+    /// The limit of sessions.
     pub max_sessions: usize,
     /// Running transfers.
     pub transfers: usize,
@@ -63,7 +63,7 @@ pub struct RevocationListView {
     pub file: String,
     /// The list's issuer.
     pub issuer: String,
-    /// When there is to be a newer one; none if it leaves that open.
+    /// When a newer list is to be issued; `None` if it leaves that open.
     pub next_update: Option<Moment>,
     /// Whether each certificate of the issuer is refused from then on.
     pub then_refused: bool,
@@ -118,9 +118,9 @@ pub struct OrdersView {
     pub next_attempt: Option<Moment>,
     /// How many orders have failed in a row.
     pub failures: u32,
-    /// How far the last one came, if it failed.
+    /// The stage that the last order came to, if it failed.
     pub failed_at: Option<String>,
-    /// Why it failed, or why none can begin.
+    /// Why the last order failed, or why none can begin.
     pub error: Option<String>,
 }
 
@@ -205,9 +205,9 @@ pub struct CertificateView {
     pub name: String,
     /// The certificate's file, or the directory.
     pub file: String,
-    /// Whether it is a directory of them.
+    /// Whether the view is of a directory of certificates.
     pub directory: bool,
-    /// Whether the process orders it, and replaces the file.
+    /// Whether the process orders the certificate, and replaces the file.
     pub ordered: bool,
     /// The pair that clients are shown; `None` if there is nothing to show.
     #[serde(flatten)]
@@ -230,7 +230,7 @@ pub struct PairView {
     pub key: &'static str,
     /// From when on it is valid, or an issuer in its chain that expires before it.
     pub not_before: Moment,
-    /// When it expires, or an issuer in its chain that does so before it.
+    /// When the certificate expires, or an issuer in its chain that does so before it.
     pub not_after: Moment,
     /// The position in the chain of the certificate that ends first, counted from 1; `None` if it is the certificate itself.
     pub ends_by_issuer: Option<usize>,

@@ -112,7 +112,7 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// Whether a session is one of them.
+    /// Whether a session matches the filter.
     pub fn admits(&self, info: &SessionInfo, details: &SessionDetails) -> bool {
         let site = details.site.as_ref().map(|site| site.name.as_str());
         let backend = details.backend.as_ref().map(|backend| backend.address);

@@ -44,7 +44,7 @@ pub struct ProcessView<'a> {
 /// A problem that needs attention, in words.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttentionView {
-    /// How much it matters.
+    /// How much the problem matters.
     pub severity: Severity,
     /// The description of the problem.
     pub what: Words,
@@ -84,7 +84,7 @@ enum Attention<'a> {
     Draining,
 }
 
-/// How much it matters.
+/// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {

@@ -198,7 +198,7 @@ impl Attention<'_> {
     }
 }
 
-/// When it begins, in front of a command that tells more.
+/// The time of the next order, in front of a command that shows more.
 fn next_order(orders: Option<&OrdersView>) -> String {
     let is_begun =
         |orders: &OrdersView| matches!(orders.activity, "ordering" | "ordering_elsewhere");
