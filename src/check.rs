@@ -116,7 +116,7 @@ impl Checked {
         }
     }
 
-    /// Writes it for people; an unusable configuration has nothing to be written but its error.
+    /// Writes the findings for people; an unusable configuration has nothing to be written but its error.
     ///
     /// # Errors
     /// Those of `output`.
@@ -131,7 +131,7 @@ impl Checked {
         Ok(())
     }
 
-    /// Writes it for programs, as one JSON object.
+    /// Writes the findings for programs, as one JSON object.
     ///
     /// # Errors
     /// Those of `output`.
@@ -322,7 +322,7 @@ impl Checked {
         }
     }
 
-    /// Looks up what names there are for passive addresses.
+    /// Looks up the host names of passive addresses.
     fn look_up_passive_address(&mut self, settings: &Settings) {
         let runtime = match tokio::runtime::Builder::new_current_thread()
             .enable_all()
