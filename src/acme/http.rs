@@ -273,7 +273,7 @@ fn refuse_unreadable(
     }
 }
 
-/// A header of the answer for people, or what to say if there is none.
+/// A header of the answer for operators, or a text in its place if there is none.
 fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
     let text = headers
         .get(name)
@@ -281,7 +281,7 @@ fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
     escape(&text[..text.len().min(MAX_HEADER)])
 }
 
-/// Whether the answer says what is wrong in a form that is understood (RFC 7807).
+/// Whether the answer describes its problem in a form that is understood (RFC 7807).
 fn is_problem(headers: &HeaderMap) -> bool {
     mentions(headers, b"json")
 }
@@ -327,7 +327,7 @@ mod tests {
         assert!(!error(HandshakeFault::Closed, Roots::File).contains("tls.acme.ca"));
     }
 
-    /// The error for an answer from which the library couldn't be told what is wrong.
+    /// The error for an answer that doesn't describe its problem to the library.
     fn refused(is_read: bool, status: u16, headers: &[(HeaderName, &str)], body: &str) -> String {
         let mut answer = Response::builder().status(status);
         for (name, value) in headers {

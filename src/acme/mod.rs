@@ -50,7 +50,7 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Orders as `settings` say from now on, once `former` has taken away what it shows. Its state is in `status`.
+    /// Makes orders by `settings` from now on, once `former` has taken away what it shows. Its state is in `status`.
     pub fn start(
         settings: &AcmeSettings,
         former: Option<Self>,
@@ -82,7 +82,7 @@ impl Acme {
         })
     }
 
-    /// Spawns the orders as `run`, which ends when it is told that it is stopped.
+    /// Spawns the orders as `run`, which ends when it is stopped.
     fn spawn<R>(
         settings: &AcmeSettings,
         run: impl FnOnce(Arc<Notify>, watch::Receiver<bool>) -> R,
@@ -105,8 +105,8 @@ impl Acme {
         self.settings == *settings
     }
 
-    /// The configuration was loaded again, and says nothing new of the orders. One that waits after a failure begins at once, as far
-    /// as the authority and the limit of an hour let it.
+    /// Takes note that the configuration was loaded again, with the same settings of orders. An order that waits after a failure
+    /// begins at once, as far as the authority and the limit of an hour let it.
     pub fn reloaded(&self) {
         self.reloaded.notify_one();
     }
@@ -135,7 +135,7 @@ impl EndingOrders {
         self.0.push(former);
     }
 
-    /// Waits until all have ended, and no longer than this: what is still shown then is left, and said to be.
+    /// Waits until all have ended, and no longer than this: challenges that are still shown then are left, and reported as such.
     pub async fn end_within(&mut self, limit: Duration) {
         let deadline = Instant::now() + limit;
         for mut ending in self.0.drain(..) {

@@ -1,6 +1,6 @@
 //! One order, from the account to the files of the certificate (RFC 8555 §7.4).
 //!
-//! A request is repeated at once only where the authority says that nothing was done: for a nonce that it doesn't take.
+//! A request is repeated at once only where the authority reports that nothing was done: for a nonce that it doesn't accept.
 //! Everything else is a failed order, and the schedule says when the next one begins.
 
 use std::sync::Arc;

@@ -66,7 +66,7 @@ impl LastRefusal {
         *self.lock() = Refusal::default();
     }
 
-    /// Notes what an answer says, whether a refusal or not.
+    /// Notes an answer, whether a refusal or not.
     pub fn note(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) {
         if !is_refusal(status) {
             return self.forget();

@@ -1,5 +1,5 @@
 //! The URLs that the authority names in its directory and its resources: each is looked at before the library goes there, which
-//! would say nothing of which one is wrong, and panics at one of them.
+//! would not report which one is wrong, and panics at one of them.
 
 use std::str::FromStr;
 

@@ -64,7 +64,7 @@ pub(super) enum Shown {
     Records(dns::Records),
 }
 
-/// The authority's word for this way.
+/// The authority's name for this kind of challenge.
 pub(super) fn kind(challenge: &AcmeChallenge) -> ChallengeType {
     match challenge {
         AcmeChallenge::Http(_) => ChallengeType::Http01,

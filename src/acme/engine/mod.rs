@@ -129,7 +129,7 @@ async fn reloaded_within(reloaded: &Notify, pause: Duration) -> bool {
 /// A problem with the directory.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// The last thing, which is said once.
+    /// The last problem, which is logged once.
     said: Option<String>,
     since: Option<SystemTime>,
 }
@@ -191,7 +191,7 @@ pub(super) struct Engine<A> {
 pub(super) struct Memory {
     /// An order of its own, as the directory has it and as it ended, while that can't be written.
     unwritten: Option<(StoredSchedule, StoredSchedule)>,
-    /// Whether the log says why nothing is ordered now that is due.
+    /// Whether it has been logged why nothing is ordered now that is due.
     wait_is_told: bool,
 }
 

@@ -53,7 +53,7 @@ pub struct Records {
     records: Vec<TxtRecord>,
     /// How many of them were made, or tried to be.
     made: usize,
-    /// How many of those were removed, or are said to be left.
+    /// The number of those that were removed, or are reported as left.
     removed: usize,
 }
 
@@ -219,7 +219,7 @@ impl Group {
         }
     }
 
-    /// How the program has ended, and the beginning of what it said; `None` if it was not done in time.
+    /// How the program has ended, and the beginning of its output; `None` if it was not done in time.
     async fn wait(&mut self) -> (Option<io::Result<ExitStatus>>, Vec<u8>) {
         let mut said = Vec::new();
         let stderr = self.child.stderr.take();
