@@ -1,4 +1,5 @@
-//! The admin endpoint, for operators and monitoring: what the process shows of itself over HTTP, and what it may be told to do.
+//! The admin endpoint, for operators and monitoring: the state of the process over HTTP, and the actions that it can be asked
+//! for.
 //!
 //! | path | response |
 //! |---|---|

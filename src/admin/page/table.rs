@@ -37,8 +37,8 @@ impl Column {
 }
 
 impl<const COLUMNS: usize> Table<'_, COLUMNS> {
-    /// The roles are what the elements mean anyway: the style sheet displays them as blocks on a narrow screen, and some
-    /// browsers then take the meaning from them. The names of columns stand beside the values there, hence `data-column`.
+    /// The roles are what the elements mean anyway: the style sheet displays them as blocks on a narrow screen, and some browsers
+    /// then take the meaning from them. The names of columns are beside the values there, hence `data-column`.
     pub(super) fn render(&self) -> Markup {
         let heading = html! { h2 { (self.name) " " span.more { (self.note) } } };
         if self.rows.is_empty() {
