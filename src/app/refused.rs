@@ -22,8 +22,8 @@ type TryFiles = Box<dyn Fn() -> Result<(), Refusal> + Send>;
 pub(super) struct RefusedConfiguration {
     file: PathBuf,
     try_files: TryFiles,
-    /// Whether trying again says anything. A fault without a file, such as a port in use, does not show in them, and
-    /// holds until there is another file.
+    /// Whether trying again can show anything. A fault without a file, such as a port in use, does not show in them, and holds
+    /// until there is another file.
     can_be_tried: bool,
     /// The state of the file when it was last looked at.
     stamp: Option<Option<FileStamp>>,

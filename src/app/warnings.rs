@@ -40,7 +40,7 @@ impl Reminders {
         due
     }
 
-    /// The log has told these for another reason.
+    /// Notes that these have been logged for another reason.
     fn note(&mut self, told: &[Note], now: Instant) {
         self.told
             .extend(told.iter().map(|note| (note.text.clone(), now)));

@@ -88,7 +88,7 @@ impl Watchers {
 }
 
 impl App {
-    /// Uses the new contents, or says why not.
+    /// Uses the new contents, or logs why not.
     pub(super) fn apply_change(&mut self, change: Change) {
         match change {
             Change::Certificates(found) => self.apply_certificates(found),

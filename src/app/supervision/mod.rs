@@ -67,7 +67,7 @@ impl Supervision {
 
     /// Reports that every listener accepts. Where the first certificate is still ordered the status reports that: what waits for
     /// this process, such as the start of the machine, must not wait for an authority that may be down. From here on the manager
-    /// is told how many sessions there are, and gets its signs of life.
+    /// is sent the number of sessions, and signs of life.
     pub fn ready(&self, sources: Sources) {
         let Some(supervised) = &self.0 else {
             return;

@@ -1,7 +1,7 @@
 //! Messages to the service manager: datagrams of lines to the Unix socket that `NOTIFY_SOCKET` names (sd_notify(3)).
 //!
 //! Nothing waits for the manager. Messages that its socket has no room for wait here, the newest of each kind alone, and go with
-//! the next one; where it can't be reached, that is said once, and the process serves all the same.
+//! the next one; where it can't be reached, that is logged once, and the process serves all the same.
 
 use std::env;
 use std::ffi::OsStr;
