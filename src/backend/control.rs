@@ -38,7 +38,8 @@ pub struct BackendConnection {
     pub protection: BackendProtection,
     /// The session's slot at the backend, held until the connection is closed.
     slot: Option<BackendSlot>,
-    /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
+    /// Until when a further line may come of a reply that ends with another code than it began with; after that the reply counts
+    /// as complete.
     settled_at: Option<Instant>,
 }
 

@@ -1,8 +1,8 @@
-//! Backends that name servers tell of: every address of a name, or the servers that SRV records list.
+//! Backends discovered by DNS: every address of a name, or the servers that SRV records list.
 //!
-//! An answer holds as long as its TTL says, within bounds, and the last one for as long as there is no other: neither a
-//! name server that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more
-//! gets no new logins and keeps its sessions.
+//! An answer holds as long as its TTL, within bounds, and the last one for as long as there is no other: neither a name server
+//! that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more gets no new logins
+//! and keeps its sessions.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// How long the name of one server of several may take: the others must not wait for it.
 const ONE_SERVER: Duration = Duration::from_secs(3);
 
-/// An entry of a site's `backends` that stands for servers which name servers tell of.
+/// An entry of a site's `backends` that stands for servers discovered by DNS.
 #[derive(Debug)]
 pub(super) struct Discovered {
     names: ServerNames,
@@ -183,7 +183,7 @@ impl Discovered {
         }
     }
 
-    /// Makes backends of what name servers have said.
+    /// Makes backends of the servers that were found.
     pub fn apply_answer(&self, registry: &Registry) -> Changes {
         let mut found = lock(&self.found);
         let mut before = std::mem::take(&mut *found);

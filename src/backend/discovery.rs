@@ -67,7 +67,7 @@ impl Pools {
 }
 
 impl Pool {
-    /// Takes up what name servers have said of an entry.
+    /// Applies the last DNS answer for an entry.
     pub(super) fn apply_answer(&self, entry: &Discovered, registry: &Registry) -> Changes {
         let changes = entry.apply_answer(registry);
         // An answer that changes nothing must not begin the turns of the backends anew, each time.

@@ -77,7 +77,8 @@ impl Health {
         Some(HealthChange::Ejected { failures })
     }
 
-    /// Connecting to it has failed, and says nothing of it: an attempt that was due is made again soon.
+    /// Records that connecting to the backend has failed in a way that proves nothing about it: an attempt that was due is made
+    /// again soon.
     pub fn not_known(&mut self, now: Instant) {
         if let Some(outage) = &mut self.outage
             && outage.retry_at <= now

@@ -8,7 +8,7 @@ use super::checked::Availability;
 use super::site_backend::Backend;
 use crate::config::Balance;
 
-/// A site's backends: as configured and, where name servers say which ones there are, as found.
+/// A site's backends: as configured and, where they are discovered by DNS, as found.
 #[derive(Debug)]
 pub(super) struct Members {
     /// The backends in the order of the configuration.

@@ -1,5 +1,5 @@
-//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that
-//! are to be checked, and follows what name servers say of those that are to be discovered.
+//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that are to be
+//! checked, and follows the DNS answers for those that are to be discovered.
 
 use std::sync::Arc;
 use std::time::Duration;

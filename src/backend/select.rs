@@ -1,4 +1,5 @@
-//! Connecting a login to one of its site's backends: which are tried, for how long each, and what a failure says of it.
+//! Connecting a login to one of its site's backends: which are tried, for how long each, and the consequences of a failure for
+//! it.
 //!
 //! A [`Selection`] lives until the client has been sent a reply to USER. Until then the next backend may take over without
 //! the client noticing; after that never, since the password is for the one that asked for it.
@@ -59,8 +60,8 @@ struct Attempt {
     backend: Arc<Backend>,
     /// The time that it may take.
     time: Duration,
-    /// The login is nearly over, which is its client's doing: what the backend doesn't do in so short a time says nothing
-    /// of it.
+    /// The login is nearly over, which is its client's doing: what the backend doesn't do in so short a time proves nothing of
+    /// it.
     is_cut_short: bool,
 }
 
@@ -186,7 +187,7 @@ impl Selection {
         timeout(time, waiting).await.ok()
     }
 
-    /// Since the login began, name servers may have told of others, or one may have gone down.
+    /// Since the login began, name servers may have announced others, or one may have gone down.
     fn renew_untried(&mut self) {
         let now = Instant::now().into_std();
         self.untried = self.pool.candidates(self.login_key, now);
@@ -273,8 +274,8 @@ fn take_slot(
 
 impl DialBudget<'_> {
     /// The budget for one of `untried` backends that are left, where there are several. One that accepts connections and then
-    /// says nothing must not use up the time of those after it, and all of them together not the patience of the client, which is
-    /// some 20 seconds (FileZilla).
+    /// sends nothing must not use up the time of those after it, and all of them together not the patience of the client, which
+    /// is some 20 seconds (FileZilla).
     fn attempt(self, untried: usize) -> Self {
         let total = match self.timeouts.backend_attempt {
             Some(attempt) => self.total.at_most(attempt),

@@ -1,5 +1,5 @@
-//! The servers that records of name servers stand for, in an order that the records alone decide: every instance has the
-//! same one. The last answer that listed them.
+//! The servers that DNS records stand for, in an order that the records alone decide: every instance has the same one. The last
+//! answer that listed them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

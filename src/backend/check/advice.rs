@@ -30,7 +30,7 @@ const LOGIN: &str = "check the user, the password file, and whether the server l
     the user on the wire may have to name a host, as in `host|user`";
 const LOGIN_BUSY: &str =
     "the server takes no more logins just now: try again later, or raise its limits";
-/// For an entry whose servers name servers tell of.
+/// Advice for an entry whose servers are discovered by DNS.
 pub(super) const ASK_NAME_SERVERS: &str = "are the name and `dns: {servers: …}` right, and do those name servers know it (`dig NAME`, or \
     `dig NAME SRV`)?";
 const LOGIN_QUEUE: &str = "the backends of a site are logged in to one after the other: probe fewer at a time (`--backend`)";

@@ -118,7 +118,7 @@ pub enum CheckError {
     /// Other checks of the site have logged in, one after the other, for as long as this one had.
     #[error("no turn to log in after {}", rounded(.0))]
     NoTurn(Duration),
-    /// Name servers tell of no server.
+    /// The discovery found no server.
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
     /// The name servers didn't complete the discovery in time.
@@ -158,7 +158,7 @@ impl CheckRecord {
 }
 
 impl CheckError {
-    /// Whether the probe's account or password is wrong, as far as a reply can say that.
+    /// Whether the probe's account or password is wrong, as far as a reply can tell that.
     fn is_refusal(&self) -> bool {
         self.failure_cause() == FailureCause::CheckAccount
     }

@@ -1,4 +1,4 @@
-//! The backends that there are to probe: as configured, and as name servers tell.
+//! The backends to probe: as configured, and as discovered by DNS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Target {
 pub(super) enum Server {
     /// A server at a known address.
     Known(Arc<Backend>),
-    /// Name servers have told of none.
+    /// No server has been discovered for the entry.
     Unknown(Box<Undiscovered>),
 }
 
@@ -58,8 +58,8 @@ impl Target {
     }
 }
 
-/// The backends of these sites, in the order of the configuration; those that name servers don't tell of come last in their
-/// site. Takes [`LONGEST`] at most.
+/// The backends of these sites, in the order of the configuration; those that aren't discovered come last in their site. Takes
+/// [`LONGEST`] at most.
 pub async fn targets(
     pools: &Pools,
     sites: &[Arc<Site>],
