@@ -95,7 +95,7 @@ impl ApiAnswer {
 }
 
 impl<T> List<T> {
-    /// The line that says how many there are beside the entries; nothing if that is all.
+    /// The line that tells how many entries there are beyond these; empty if there are none.
     pub fn rest(&self) -> String {
         match self.total.saturating_sub(self.entries.len()) {
             0 => String::new(),

@@ -1,4 +1,4 @@
-//! Shows what the process says of a subject, once or again and again, and has the process do something.
+//! Shows the process's report on a subject, once or repeatedly, and asks the process for actions.
 
 use std::io;
 use std::time::Duration;

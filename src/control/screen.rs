@@ -74,7 +74,7 @@ impl Screen {
     }
 }
 
-/// The first lines of a text, so that the terminal doesn't scroll; the last one says how many are left out.
+/// The first lines of a text, so that the terminal doesn't scroll; the last one tells how many are left out.
 fn fitting(text: &str, rows: usize) -> String {
     // The cursor has the last row.
     let room = rows.saturating_sub(1);

@@ -102,7 +102,7 @@ struct Need {
     remedy: String,
 }
 
-/// All that the process has said.
+/// All answers of the process.
 struct Facts {
     overview: Overview,
     needs: List<Need>,
