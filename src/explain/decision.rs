@@ -1,4 +1,4 @@
-//! Leads a session through a login, and says what decided.
+//! Leads a session through a login, and reports what decided.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -118,7 +118,7 @@ struct Seen {
     dialled: Option<Route>,
     /// The route of a login that isn't dialled.
     refused: Option<Route>,
-    /// The USER that the backend gets.
+    /// The user name that the backend gets in USER.
     sent: Option<String>,
 }
 
