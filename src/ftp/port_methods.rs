@@ -1,8 +1,8 @@
 //! The order of methods to ask a backend for a data connection: the client's, then the other passive one, then PORT. Checks ask
 //! in it as well.
 //!
-//! A server may refuse one of them, hang up at it, or name a port that can't be reached (a firewall that opens only what
-//! it reads in a 227). What it is asked next stands here; what has been learned of it outlives the session.
+//! A server may refuse one of them, hang up at it, or name a port that can't be reached (a firewall that opens only what it reads
+//! in a 227). The next method to ask by is chosen here; what has been learned of the backend outlives the session.
 
 use super::server::{PortMethod, PortMethods};
 use crate::config::PassiveMode;

@@ -10,7 +10,7 @@ use crate::base::text::escape;
 
 /// Placeholder for text that is not shown.
 pub const HIDDEN: &str = "***";
-/// Letters and digits of a secret that can't be told from other text: fewer than any word has.
+/// Number of letters and digits of a secret that can't be told from other text: fewer than any word has.
 const TOO_SHORT: usize = 4;
 /// Number of its first letters and digits that are taken for a secret that was cut short.
 const CUT_SHORT: usize = 8;
