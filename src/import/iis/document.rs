@@ -173,7 +173,7 @@ fn element(
     })
 }
 
-/// By the byte order mark, or, without one, by where the zero of an ASCII character in UTF-16 stands.
+/// The text, decoded by the byte order mark, or, without one, by where the zero of an ASCII character in UTF-16 stands.
 fn decode(bytes: &[u8]) -> Option<String> {
     let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();

@@ -114,7 +114,7 @@ impl<'a> Attributes<'a> {
         levels.filter_map(|level| level.at(path))
     }
 
-    /// An attribute that says something: not empty, and not encrypted.
+    /// An attribute with a usable value: not empty, and not encrypted.
     pub fn text(&mut self, path: &[&str], name: &str) -> Option<&'a str> {
         let value = self
             .elements(path)
@@ -156,7 +156,7 @@ pub fn is_true(element: Option<&Element>, name: &str, default: bool) -> bool {
     }
 }
 
-/// Notes a section that stands in another file.
+/// Notes a section whose content is in another file.
 pub fn note_other_file(section: &Element, unread: &mut Vec<String>) {
     if let Some(file) = section.attribute("configSource") {
         unread.push(format!(

@@ -1,8 +1,8 @@
 //! The `applicationHost.config` of IIS: from its bytes to a configuration, without a file or a socket.
 //!
-//! `document` makes elements of bytes, and `read` a `model` of those, by the rules of `inheritance`. `plan` decides what
-//! becomes of it, with `site_plan` for each site, `backend` for where IIS serves it, and `networks` for its address rules;
-//! `configuration` writes that down as `yaml`. `certificate_trap` says what IIS shows today.
+//! `document` makes elements of bytes, and `read` a `model` of those, by the rules of `inheritance`. `plan` decides what becomes
+//! of it, with `site_plan` for each site, `backend` for where IIS serves it, and `networks` for its address rules;
+//! `configuration` writes that down as `yaml`. `certificate_trap` finds the certificates that IIS shows today.
 
 mod backend;
 mod certificate_trap;
@@ -38,7 +38,7 @@ pub struct Options<'a> {
     pub private_key: &'a str,
 }
 
-/// A configuration, and what to say of it.
+/// The configuration made, with remarks for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The text of the configuration file.

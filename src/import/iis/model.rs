@@ -133,7 +133,7 @@ pub struct Certificate {
 pub struct Banner {
     /// `bannerMessage`.
     pub text: Option<String>,
-    /// Whether IIS says its own line before it.
+    /// Whether IIS sends its own line before it.
     pub names_service: NamesService,
 }
 
