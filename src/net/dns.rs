@@ -1,4 +1,4 @@
-//! Queries to name servers whose answers say for how long they hold: for backends that a name stands for.
+//! Queries to name servers whose answers have a TTL: for the backends of a name.
 //!
 //! getaddrinfo(3), which [`resolve`](super::resolve) asks for the names of single backends, tells no TTL and knows no SRV
 //! records (RFC 2782).
@@ -21,7 +21,7 @@ use crate::base::text::rounded;
 /// How long a query may take with all its repetitions.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// More records than a name has that stands for servers; what is beyond is ignored.
+/// Limit of the records of a name, more than one for servers has; further ones are ignored.
 const MAX_RECORDS: usize = 256;
 
 /// Looks names up at name servers.
@@ -53,7 +53,7 @@ pub struct ServiceRecord {
 /// Errors of looking up a name.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    /// The name servers say that there is no such name, or no such record of it.
+    /// The name servers report that there is no such name, or no such record of it.
     #[error("the name has no {0} records")]
     NoRecords(&'static str),
     /// The name servers to ask can't be determined.
@@ -116,7 +116,7 @@ impl DnsClient {
     /// The servers of a service such as `_ftp._tcp.example.com`.
     ///
     /// # Errors
-    /// See [`DnsError`]. A service that says that it isn't offered, by the target `.`, has no records.
+    /// See [`DnsError`]. A service that is declared not to be offered, by the target `.`, has no records.
     pub async fn services(&self, name: &str) -> Result<DnsRecords<ServiceRecord>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.srv_lookup(name)).await;
         let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;

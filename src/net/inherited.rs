@@ -255,7 +255,7 @@ fn accepts(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
 }
 
-/// Without what says nothing of where a socket listens.
+/// The address without the parts that don't matter to where a socket listens.
 fn plain(mut address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut address {
         v6.set_flowinfo(0);

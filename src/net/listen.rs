@@ -95,7 +95,7 @@ impl Opener {
     }
 }
 
-/// Advice where an address can't be listened on, to follow the error; empty where that says all.
+/// Advice where an address can't be listened on, to follow the error; empty where the error says enough.
 pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {

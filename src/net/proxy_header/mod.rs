@@ -31,7 +31,7 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
-    /// The peer is not in one of the trusted networks, and may say what it likes.
+    /// The peer is not in one of the trusted networks, so its header can't be believed.
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
     /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.

@@ -74,7 +74,7 @@ pub struct TlsSource<C> {
 #[derive(Debug)]
 enum ReadState {
     Open,
-    /// The peer has said close_notify.
+    /// The peer has sent close_notify.
     Ended,
     /// The connection has failed: nothing after the gathered bytes can be trusted.
     Failed(io::Error),
@@ -262,7 +262,7 @@ impl<C: Unbuffered> TlsSource<C> {
         }
     }
 
-    /// Takes what rustls has to say about its error, and nothing more: then it would take the wrong record up again.
+    /// Takes the alert that rustls has for its error, and nothing more: then it would take the wrong record up again.
     fn encode_alert(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             let (_, arrived) = self.incoming.split();

@@ -93,7 +93,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
     }
 }
 
-/// Refuses addresses that stand for no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
+/// Refuses addresses of no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
 fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
     for ip in [client.ip(), destination.ip()] {
         let ip = ip.to_canonical();

@@ -1,8 +1,8 @@
 //! The PROXY protocol's header, version 1 and 2, for connections to backends: from addresses to bytes.
 //!
-//! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2. The family is that of the addresses
-//! in the header, whatever the connection's own is; addresses that no header of one family can hold are left out (UNKNOWN,
-//! UNSPEC), and what else is known of the client is said all the same.
+//! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2. The family is that of the addresses in
+//! the header, whatever the connection's own is; addresses that no header of one family can hold are left out (UNKNOWN, UNSPEC),
+//! and all else that is known of the client is sent all the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -130,7 +130,7 @@ fn addresses(addresses: &ProxiedAddresses) -> (u8, Vec<u8>) {
     (protocol, bytes)
 }
 
-/// `None` for ends of two families, and for addresses that stand for no machine: receivers refuse those.
+/// `None` for ends of two families, and for addresses of no machine: receivers refuse those.
 fn ends(addresses: &ProxiedAddresses) -> Option<Ends> {
     let (client, destination) = (addresses.client.ip(), addresses.destination.ip());
     let (client, destination) = (client.to_canonical(), destination.to_canonical());
