@@ -14,7 +14,7 @@ use crate::outcome::{ReloadResult, ReloadSubject};
 /// How many reloads are remembered.
 const REMEMBERED: usize = 20;
 
-/// The last reloads of the process, and what stands refused.
+/// The last reloads of the process, and the refusals that stand.
 #[derive(Debug)]
 pub struct ReloadLog {
     state: Mutex<State>,
@@ -102,7 +102,7 @@ impl ReloadLog {
         }
     }
 
-    /// A reload has ended now. If it was refused, that stands; if not, no former refusal of the same does.
+    /// Records that a reload has ended now. If it was refused, that stands; if not, no former refusal of the same does.
     pub fn record(&self, subject: ReloadSubject, name: Option<Arc<str>>, refusal: Option<Refusal>) {
         let result = match refusal {
             None => ReloadResult::Ok,
@@ -225,7 +225,7 @@ mod tests {
         log.record(subject, Some(name.into()), None);
     }
 
-    /// The names of what stands; the metrics agree.
+    /// The names of the refusals that stand; the metrics agree.
     fn standing((log, metrics): &(ReloadLog, Arc<Metrics>)) -> Vec<String> {
         let all = log.all_standing();
         let rendered = metrics.render();

@@ -46,7 +46,7 @@ enum Message {
 #[derive(Debug, Clone)]
 pub(super) struct Losses {
     total: DroppedLines,
-    /// The losses that the log has not been told of.
+    /// The losses that have not been logged.
     unreported: Arc<AtomicU64>,
 }
 

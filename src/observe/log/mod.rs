@@ -37,7 +37,7 @@ pub enum LogFormat {
 /// Why logging couldn't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter doesn't say what is logged.
+    /// The filter is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The thread that writes couldn't be started.
@@ -78,7 +78,7 @@ pub fn init(
 pub struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
-    /// Logs what `filter` says from now on.
+    /// Logs by `filter` from now on.
     ///
     /// # Errors
     /// If it is wrong; the one before stays.
