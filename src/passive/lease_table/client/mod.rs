@@ -49,7 +49,7 @@ struct GrantedLease {
     late_one_expected: bool,
     attribution: Attribution,
     unassigned: UnassignedConnections,
-    /// A connection that could only be its own has come, and was closed before it said anything.
+    /// A connection that could only be its own has come, and was closed before it sent anything.
     own_was_closed: bool,
     /// Whether others wait for a port, as last reported to its session.
     contended: bool,
