@@ -1,9 +1,8 @@
 //! The rules of one site for its clients: from where, by which certificates, with which commands, how fast, and what they are
 //! told.
 //!
-//! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
-//! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
-//! empty lists.
+//! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks them. A
+//! site without such settings has [`SitePolicy::default`], which allows everything at the cost of a look at empty lists.
 
 pub mod client_certificate;
 pub mod clients;

@@ -58,7 +58,7 @@ impl Rate {
         }
     }
 
-    /// How many a unit stands for: 1000 for `k`, 1 for none.
+    /// The number that a unit stands for: 1000 for `k`, 1 for none.
     pub fn unit(text: &str) -> Option<u64> {
         let found = UNITS.iter().find(|(unit, _)| text == unit.to_string());
         match text {

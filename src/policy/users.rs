@@ -18,7 +18,7 @@ pub struct UserList {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names(HashSet<Box<[u8]>>);
 
-/// A text that stands for no user.
+/// The fault of a text that is no pattern for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// The text is empty.
