@@ -1,4 +1,4 @@
-//! The command `probe`: walks the backends of a configuration as a session does, and says what works and what to do where it
+//! The command `probe`: walks the backends of a configuration as a session does, and reports what works and what to do where it
 //! doesn't.
 //!
 //! `select` finds the backends that are meant, [`backend::check::probe`](crate::backend::check::probe) walks each of them,
