@@ -22,7 +22,7 @@ use crate::outcome::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::{DataTls, Tickets};
 
-/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// How long a client that has not sent PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
 /// arrived; by satellite that is more than a second.
 const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);
 
@@ -97,7 +97,7 @@ impl DataSide {
 }
 
 impl Session {
-    /// Takes note of what an event says about the client's habits.
+    /// Takes note of what an event shows about the client's habits.
     pub(super) fn observe_resumption(&self, event: &Event) {
         if let Event::Data(DataEvent::Failed(DataFailure::NotResumed)) = event {
             self.tls.not_resumed();

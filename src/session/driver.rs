@@ -1,5 +1,5 @@
-//! The loop of a session: executes the machine's decisions, each [`Action`] in its order, then waits for whatever happens
-//! next, and for no longer than the machine says, and hands it over as an [`Event`].
+//! The loop of a session: executes the machine's decisions, each [`Action`] in its order, then waits for whatever happens next,
+//! and for no longer than the machine allows, and hands it over as an [`Event`].
 
 use std::io;
 use std::sync::Arc;

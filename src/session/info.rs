@@ -387,7 +387,7 @@ impl SessionInfo {
         self.current().transfer = Some(Box::new(transfer));
     }
 
-    /// The backend has said how many bytes the running transfer is to have.
+    /// Records how many bytes the running transfer is to have, as the backend has announced it.
     pub(super) fn set_transfer_size(&self, size: u64) {
         if let Some(transfer) = &mut self.current().transfer {
             transfer.size = Some(size);

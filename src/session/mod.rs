@@ -1,16 +1,16 @@
 //! One session, from accept to goodbye.
 //!
-//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `driver` waits for whatever
-//! happens next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides
-//! what it means, and `driver` does what the machine says. No decision is made here.
+//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `driver` waits for whatever happens
+//! next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides what it means, and
+//! `driver` does what the machine decides. No decision is made here.
 //!
 //! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
 //! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `events_from_machine` for
 //! what is kept of all that.
 //!
-//! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
-//! the log.
+//! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to report goes to its
+//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for the
+//! log.
 
 mod backend_side;
 mod client_handshake;

@@ -1,10 +1,10 @@
 //! The log line of each event.
 //!
-//! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
-//! Between them stands the id that the backend knows the session by, at sites where PROXY headers are sent.
-//! The macros below put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
-//! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
-//! so that each piece of a transfer would cost something for it.
+//! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name. Between
+//! them is the id that the backend knows the session by, at sites where PROXY headers are sent. The macros below put them there,
+//! and not a span of tracing: in JSON a span's fields stand in an object of their own and in text in front of the message, every
+//! line would have all of them, and a span is entered at each poll of the session's task, so that each piece of a transfer would
+//! cost something for it.
 
 use std::io;
 use std::time::Duration;

@@ -120,7 +120,7 @@ pub(super) enum SessionEvent<'a> {
     TransferRuns(RunningRecord<'a>),
     /// A transfer is over.
     Transfer(TransferRecord<'a>),
-    /// The backend has changed a file or a directory, as it was told to.
+    /// The backend has changed a file or a directory, as the client has asked.
     FileChanged(&'a FileChange),
     /// The session is over.
     Ended {

@@ -55,7 +55,7 @@ pub enum Action {
         /// The site that the login is for, by which the guard counts.
         site: SiteId,
     },
-    /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
+    /// A login has failed, at this site or at none: hold back what follows for as long as the guard requires.
     DelayAfterFailure(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
@@ -85,7 +85,7 @@ pub enum Action {
     CommandSent,
     /// The backend has begun the transfer: all deadlines start now.
     TransferStarted,
-    /// The backend has said how many bytes the download is to have: for people who look.
+    /// The backend has announced how many bytes the download is to have: for the live view.
     TransferSize(u64),
     /// The source's end is valid: end the sink's leg in order, too.
     FinishSink,
@@ -158,7 +158,7 @@ pub enum Record {
         /// Further details of the transfer. In a box, as all that is large, since it would make every [`Action`] larger.
         details: Box<TransferDetails>,
     },
-    /// The backend has changed a file or a directory, as it was told to.
+    /// The backend has changed a file or a directory, as the client has asked.
     FileChanged(Box<FileChange>),
     /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {

@@ -193,7 +193,7 @@ impl BackendContext {
         }
     }
 
-    /// The next transfer is of a whole file, whatever REST and RANG have said.
+    /// The next transfer is of a whole file, whatever REST and RANG have set.
     pub fn forget_part(&mut self) {
         self.part = Part::Whole;
     }

@@ -1,4 +1,5 @@
-//! Data that every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
+//! Data that every state of a session may use and change: its configuration, what the client has sent about itself, and the
+//! actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(super) struct Context {
     pub host: Option<HostName>,
     /// The name of the proxy itself that HOST named instead.
     pub proxy_host: Option<HostName>,
-    /// Settings made before there was a backend to tell.
+    /// Settings made before there was a backend to send them to.
     pub settings: DeferredSettings,
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
     pub only_epsv: bool,

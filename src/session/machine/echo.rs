@@ -1,4 +1,4 @@
-//! Servers that say the reply to a transfer twice (dionaea did).
+//! Servers that send the reply to a transfer twice (dionaea did).
 //!
 //! Clients take the first one, and so does the verdict. The second one must not become the answer to the client's next
 //! command, so a NOOP is sent as a fence: the same reply again before the NOOP's is dropped. Once a server is known to
@@ -39,7 +39,7 @@ pub(super) enum Surplus {
     Other,
 }
 
-/// The backend is to answer a NOOP of ours, and may say a transfer's reply again before that.
+/// The backend is to answer a NOOP of ours, and may send a transfer's reply again before that.
 #[derive(Debug)]
 pub(super) struct Fenced {
     pub login: Box<LoggedIn>,

@@ -22,7 +22,7 @@ pub enum Ending {
     NoCertificate,
     /// The backend could not be reached or verified.
     BackendUnavailable,
-    /// The backend said 421.
+    /// The backend sent 421.
     BackendClosed,
     /// The backend's control connection ended or became unsynchronised.
     BackendLost,
@@ -64,8 +64,8 @@ impl Ending {
 }
 
 impl State {
-    /// The client says no more. Its commands are carried out and answered, as by a server that reads on to the end: a
-    /// script may end its side behind its last command (`printf … | nc -N`).
+    /// The client has ended its side of the connection. Its commands are carried out and answered, as by a server that reads on
+    /// to the end: a script may end its side behind its last command (`printf … | nc -N`).
     pub(super) fn on_client_ended(self, cx: &mut Context) -> Self {
         cx.client = ClientPresence::Gone;
         match self {

@@ -239,7 +239,7 @@ impl Login {
         self.route.site.policy.commands.deny_length(line.len())
     }
 
-    /// Whether the user may not log in, whatever the backend says.
+    /// Whether the user may not log in, whatever the backend replies.
     fn is_refused(&self) -> bool {
         matches!(self.route.membership, Membership::Refused(_))
     }
@@ -400,7 +400,7 @@ impl Login {
         }
     }
 
-    /// The backend's judgement, or its greeting that stands for one.
+    /// Handles the backend's reply to `command`, or its greeting that stands for one.
     fn on_login_reply(mut self: Box<Self>, command: Verb, reply: Reply, cx: &mut Context) -> State {
         self.commit_backend(cx);
         self.wants_account = reply.number() == 332;

@@ -16,12 +16,13 @@
 //!                                                                 └─┘ Discarding, Fenced     back into step after it
 //! ```
 //!
-//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
-//! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
-//! data ports, whose methods [`port_methods`](crate::ftp::port_methods) orders, `transfer` the one transfer that may run and its
-//! verdict, `restart_marker` the offset of the next one, `echo` what a server says twice, `backend_loss` the end of a session
-//! whose backend is lost, `backend_context` what is only recorded. Anything apart from these states is in `context`: TLS on the
-//! client's control connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a transfer's end.
+//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns the
+//! next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for data
+//! ports, whose methods [`port_methods`](crate::ftp::port_methods) orders, `transfer` the one transfer that may run and its
+//! verdict, `restart_marker` the offset of the next one, `echo` the replies that a server sends twice, `backend_loss` the end of
+//! a session whose backend is lost, `backend_context` what is only recorded. Anything apart from these states is in `context`:
+//! TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a
+//! transfer's end.
 
 mod action;
 mod backend_context;
@@ -220,7 +221,7 @@ impl Machine {
         self.cx.login_clock == LoginClock::Stopped
     }
 
-    /// Whether the backend has ended the session, which the client isn't told before it has its file.
+    /// Whether the backend has ended the session, of which the client isn't informed before it has its file.
     pub fn has_backend_ended(&self) -> bool {
         self.cx.backend_end.is_some()
     }
@@ -230,7 +231,7 @@ impl Machine {
         matches!(&self.state, State::Login(login) if login.is_authenticating())
     }
 
-    /// Whether the client has said PROT and so knows which protection its data connections have.
+    /// Whether the client has sent PROT and so knows which protection its data connections have.
     pub fn has_chosen_protection(&self) -> bool {
         self.cx.security.is_protection_chosen()
     }
@@ -260,7 +261,7 @@ impl Machine {
         self.cx.proxy_host.as_ref()
     }
 
-    /// The protection level of data connections, as it stands now.
+    /// The protection level of data connections at present.
     pub fn protection(&self) -> Protection {
         self.cx.security.protection()
     }

@@ -45,7 +45,7 @@ pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
     /// The number of replies: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
-    /// The command, if its reply says something of the transfers that follow, or that is recorded.
+    /// The command, if its reply matters to the transfers that follow, or is recorded.
     pub tracked: Option<Command>,
 }
 

@@ -70,7 +70,7 @@ impl Security {
         }
     }
 
-    /// Whether the client has said PROT and so knows what is in force.
+    /// Whether the client has sent PROT and so knows what is in force.
     pub fn is_protection_chosen(&self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl Security {
         )
     }
 
-    /// The protection level of data connections, as it stands now.
+    /// The protection level of data connections at present.
     pub fn protection(&self) -> Protection {
         match self {
             Self::On { protection, .. } => *protection,

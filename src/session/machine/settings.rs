@@ -70,7 +70,7 @@ impl DeferredSettings {
 }
 
 impl Replay {
-    /// The next setting to tell.
+    /// The next setting to send.
     pub fn next(&mut self) -> Option<Command> {
         self.0.pop_front()
     }

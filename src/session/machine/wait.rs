@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::config::Timeouts;
 
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another connection:
+/// lftp's ^C sends ABOR and then closes its data connection as if the file were whole.
 const UPLOAD_GRACE: Duration = Duration::from_millis(50);
 
-/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
-/// may be what fails; one that doesn't has said all the same that it has the file.
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close may be
+/// what fails; one that doesn't has confirmed all the same that it has the file.
 const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
@@ -47,7 +47,7 @@ pub enum Wait {
     Data,
 }
 
-/// When the driver is to say [`Event::Expired`](super::Event::Expired), unless the [`Clock`] changes before that.
+/// When the driver is to report [`Event::Expired`](super::Event::Expired), unless the [`Clock`] changes before that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
     /// When the time for the login is over, which is counted from accept.

@@ -92,7 +92,8 @@ pub(super) async fn open_client<E: LegEnd>(
     }
 }
 
-/// Performs the handshake with a client that is the right one whatever it presents: we have connected to where it said.
+/// Performs the handshake with a client that is the right one whatever it presents: we have connected to the address that it
+/// sent.
 async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
     tls: Option<&DataTls>,

@@ -142,7 +142,7 @@ impl RunningData {
         }
     }
 
-    /// The log has been told that it takes long.
+    /// Records that it has been logged as one that takes long.
     pub fn note_told(&mut self) {
         self.tell_at = None;
     }

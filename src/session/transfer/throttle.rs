@@ -1,4 +1,4 @@
-//! Holds a transfer back as its site's and its session's rate say, and measures for how long.
+//! Holds a transfer back to its site's and its session's rate, and measures for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

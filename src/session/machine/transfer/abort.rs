@@ -24,7 +24,7 @@ pub(in super::super) struct Aborting {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AbortReason {
-    /// The client said ABOR and expects two replies.
+    /// The client sent ABOR and expects two replies.
     Client,
     /// A data connection failed; the client expects the transfer's one reply.
     Data(DataFailure),
@@ -48,7 +48,7 @@ enum Resync {
 }
 
 impl Aborting {
-    /// Ends a running transfer here and at the backend, for which it is over if it has said 2xx.
+    /// Ends a running transfer here and at the backend, for which it is over if it has sent 2xx.
     pub(super) fn begin(
         is_confirmed: bool,
         details: Box<Details>,
@@ -69,7 +69,7 @@ impl Aborting {
         }))
     }
 
-    /// Whether the client has said ABOR.
+    /// Whether the client has sent ABOR.
     pub fn is_client_abort(&self) -> bool {
         matches!(self.reason, AbortReason::Client)
     }
@@ -79,7 +79,7 @@ impl Aborting {
         self.reason.outcome()
     }
 
-    /// The client says ABOR when a data connection has failed already.
+    /// The client sends ABOR when a data connection has failed already.
     pub fn on_abor(mut self) -> State {
         self.reason = AbortReason::Client;
         State::Transfer(Transfer::Aborting(self))
@@ -167,9 +167,9 @@ impl Details {
     }
 }
 
-/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
-/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
-/// server that knows no ABOR says as little.
+/// Whether a reply is about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has put the file off
+/// until it accepts its data connection, and would send it over the next one, in front of the next file. A server that knows no
+/// ABOR says as little.
 fn is_about_transfer(reply: &Reply) -> bool {
     !matches!(reply.number(), 200..=225 | 500..=504)
 }

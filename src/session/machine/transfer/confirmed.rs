@@ -13,7 +13,7 @@ pub(super) struct Confirmed {
     surplus: Surplus,
 }
 
-/// The backend says one thing after the other, which would keep the session from its data connections.
+/// The backend sends one reply after the other, which would keep the session from its data connections.
 pub(super) struct TooManyReplies;
 
 impl Confirmed {

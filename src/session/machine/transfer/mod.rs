@@ -17,10 +17,10 @@
 //!
 //! # The verdict, which is the promise that Portcullis makes
 //!
-//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx.
-//! Until all three are known neither peer is told so: a download's client doesn't get its end of file before the
-//! backend's 2xx, and an upload's backend doesn't get it before the client's end was checked. In every other case the
-//! sink's leg is reset and the client gets a 4xx or 5xx.
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend sent 2xx. Until all
+//! three are known neither peer is informed of it: a download's client doesn't get its end of file before the backend's 2xx, and
+//! an upload's backend doesn't get it before the client's end was checked. In every other case the sink's leg is reset and the
+//! client gets a 4xx or 5xx.
 
 mod abort;
 mod confirmed;

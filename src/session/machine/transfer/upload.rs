@@ -1,8 +1,8 @@
 //! An upload whose command has been sent to the backend.
 //!
 //! The backend doesn't get its end of file before the client's end was checked. Under TLS that is in order only with
-//! close_notify, unless its site says otherwise. In clear text half a file ends like a whole one, so an ABOR counts
-//! that comes with it, and so does the end of the control connection.
+//! close_notify, unless its site is configured otherwise. In clear text half a file ends like a whole one, so an ABOR counts that
+//! comes with it, and so does the end of the control connection.
 //!
 //! That the backend took every byte shows in how it closes in clear text: its kernel resets a connection that is closed with
 //! bytes unread. Under TLS a reset may only mean that our close_notify was not read, so there it proves nothing.
