@@ -82,8 +82,8 @@ impl Snapshot {
 
 /// The names of these certificates that clients can ask for, by a wildcard as well.
 ///
-/// Those of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name
-/// that none of them has is one by which clients reach the proxy, as without HOST.
+/// The names of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name that
+/// none of them has is one by which clients reach the proxy, as without HOST.
 pub fn own_names(certificates: &CertificateSet) -> Arc<HostNames> {
     let names = certificates.pairs().flat_map(|pair| &pair.names);
     let names = names.filter_map(|name| HostPattern::parse(name));
