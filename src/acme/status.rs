@@ -31,7 +31,7 @@ pub enum Activity {
     Waiting,
     /// An order is under way.
     Ordering,
-    /// Another instance with the same directory makes an order.
+    /// Another instance with the same directory is making an order.
     Elsewhere,
     /// The directory can't be used.
     Unusable,

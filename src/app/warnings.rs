@@ -25,7 +25,7 @@ pub(super) struct Reminders {
 }
 
 impl Reminders {
-    /// Those of `notes`, which are all that hold now, that are to be logged.
+    /// Returns those of `notes`, which are all that hold now, that are to be logged.
     fn due(&mut self, notes: Vec<Note>, now: Instant) -> Vec<Note> {
         let former = std::mem::take(&mut self.told);
         let mut due = Vec::new();

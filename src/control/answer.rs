@@ -22,9 +22,9 @@ pub struct ApiAnswer {
 /// The number of times that something is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
-    /// Once.
+    /// The question is asked once.
     One,
-    /// Again and again.
+    /// The question is asked repeatedly.
     Many,
 }
 

@@ -439,7 +439,7 @@ fn command(verb: &str, argument: &str) -> Result<Command, String> {
     })
 }
 
-/// Has the machine handle an event; returns the replies and routes that follow.
+/// Makes the machine handle an event; returns the replies and routes that follow.
 fn lead(machine: &mut Machine, event: Event) -> Seen {
     machine.handle(event);
     let mut seen = Seen {

@@ -48,7 +48,7 @@ pub struct Request<'a> {
 /// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Human,
     /// A single JSON object.
     Json,

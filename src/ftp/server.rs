@@ -62,7 +62,7 @@ pub enum NoUserReply {
 /// Whether a backend has been sent the commands for private data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendProtection {
-    /// Nothing has to be sent, or it has been sent.
+    /// The commands have been sent, or none have to be.
     Settled,
     /// The server accepts PBSZ and PROT only after a login.
     AfterLogin,

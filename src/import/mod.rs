@@ -46,7 +46,7 @@ pub enum Outcome {
     Unusable(Error),
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be opened or read.

@@ -104,17 +104,17 @@ pub enum LeaseEvent {
 pub struct Unassigned(watch::Receiver<UnassignedConnections>);
 
 impl Unassigned {
-    /// Whether there is such a connection now.
+    /// Whether there is an unassigned connection now.
     pub fn is_any(&self) -> bool {
         self.0.borrow().all > 0
     }
 
-    /// Waits until there is such a connection.
+    /// Waits until there is an unassigned connection.
     pub async fn any(&mut self) {
         self.wait_for(|unassigned| unassigned.all > 0).await;
     }
 
-    /// Waits until there is such a connection that can belong to no other lease, or one that sends nothing for a while.
+    /// Waits until there is an unassigned connection that can belong to no other lease, or one that sends nothing for a while.
     pub async fn exclusive_or_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;

@@ -68,7 +68,7 @@ pub enum Format {
 pub enum Outcome {
     /// Every backend was probed; how the worst of them is.
     Probed(Health),
-    /// Nothing was probed.
+    /// No backend was probed.
     Unusable(Unusable),
 }
 

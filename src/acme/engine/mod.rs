@@ -195,7 +195,7 @@ pub(super) struct Memory {
     wait_is_told: bool,
 }
 
-/// The certificate that is there, for people.
+/// The state of the certificate in the directory, as reported to operators.
 #[derive(Debug, Clone, Copy)]
 enum There {
     Nothing,

@@ -49,7 +49,7 @@ pub struct Imported {
     pub attention: Vec<String>,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file can't be read as a document.

@@ -26,7 +26,7 @@ const MAX_LOCATIONS: usize = 20_000;
 const MAX_RULES_OF_SITE: usize = 1_000;
 const MAX_RULES: usize = 100_000;
 
-/// Why there are no sites.
+/// The reason why there are no sites.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The file is XML, but not of IIS.

@@ -47,7 +47,7 @@ pub struct Imported {
     unchanged: bool,
 }
 
-/// Why there is no new pair.
+/// The reason why there is no new pair.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is
 pub enum PfxError {

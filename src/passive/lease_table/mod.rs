@@ -54,17 +54,17 @@ pub struct ConnectionId(pub u64);
 /// How a lease's connection is identified among others of its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// By its address alone: it carries no TLS, or no TLS sessions are kept.
+    /// Identified by its address alone: it carries no TLS, or no TLS sessions are kept.
     Address,
-    /// Perhaps by its TLS session, but the client has yet to show that it resumes.
+    /// Identified by its TLS session perhaps, but the client has yet to show that it resumes.
     Unproven(ClientCache),
-    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there,
-    /// it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
+    /// Identified by its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected
+    /// there, it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
     Resuming(ClientCache),
-    /// By its TLS session, which the client has to resume, and has resumed so far.
+    /// Identified by its TLS session, which the client has to resume, and has resumed so far.
     Named(ClientCache),
-    /// By its TLS session, which the client has to resume, and has yet to show that it does. Its connection may name nothing, and
-    /// would spoil a transfer at the port that depends on being alone.
+    /// Identified by its TLS session, which the client has to resume, and has yet to show that it does. Its connection may name
+    /// nothing, and would spoil a transfer at the port that depends on being alone.
     Required(ClientCache),
 }
 
@@ -167,7 +167,7 @@ pub struct UnassignedConnections {
 }
 
 impl UnassignedConnections {
-    /// Whether there is any such connection, and whether there is any that can be no other lease's.
+    /// Whether there is any unidentified connection, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
         (self.all > 0, self.exclusive > 0)
     }

@@ -1,4 +1,4 @@
-//! What a session decides: a state machine without sockets, clock or tasks.
+//! The decisions of a session: a state machine without sockets, clock or tasks.
 //!
 //! Everything that happens to a session comes in as an [`Event`]; what is to be done about it comes out as [`Action`]s,
 //! in order. The driver in [`session`](super) does nothing but turn the one into the other, so tests and fuzzers can

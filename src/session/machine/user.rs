@@ -122,7 +122,7 @@ impl Context {
 }
 
 impl Dialling {
-    /// Has the driver dial, if the site serves this client now.
+    /// Makes the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
         let policy = &route.site.policy;
         if !policy.clients.admit(cx.config.client) {
