@@ -113,9 +113,9 @@ impl Discovered {
         Ok(until)
     }
 
-    /// The servers that have addresses, and the TTL of these addresses. Their names are looked up at the name servers that named
-    /// them, which may be the only ones that know them. A server whose name has no answer now keeps its addresses of the last
-    /// time, and is asked for again soon.
+    /// The servers that have addresses, and the least TTL of the answers. Their names are looked up at the name servers that
+    /// named them, which may be the only ones that know them. A server whose name has no answer now keeps its addresses of the
+    /// last time, and is asked for again soon.
     async fn with_addresses(
         &self,
         mut servers: Vec<Server>,

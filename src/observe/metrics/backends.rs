@@ -12,7 +12,7 @@ use crate::outcome::{BackendStatus, CheckStage, DialStage};
 pub struct ShownBackend<'a> {
     /// The site's name.
     pub site: &'a str,
-    /// The backend's address as configured.
+    /// The label of the backend's entry: its name, or its address as configured.
     pub backend: &'a str,
     /// The series that it has beside those of every backend.
     pub shown: Shown,
