@@ -22,7 +22,7 @@ use crate::policy::credentials::NewCredentials;
 use crate::policy::users::NewNames;
 use crate::tls::{ClientTrust, Date, Inventory};
 
-/// What a check has found.
+/// The findings of a check.
 #[derive(Debug)]
 pub struct Checked {
     config: String,
@@ -30,12 +30,12 @@ pub struct Checked {
     unusable: Option<config::Error>,
 }
 
-/// What follows from it.
+/// The verdict that follows from a check's findings.
 #[derive(Debug)]
 pub enum Verdict<'a> {
     /// `run` would serve.
     Good,
-    /// It would, and some clients will fail.
+    /// `run` would serve, and some clients will fail.
     Warning,
     /// `run` can't do what the configuration says.
     Problem,
@@ -45,7 +45,7 @@ pub enum Verdict<'a> {
 
 #[derive(Debug)]
 enum Line {
-    /// How it is.
+    /// A fact about the configuration.
     Fact(String),
     Problem(ProblemCode, String),
     Note(Note),
@@ -66,7 +66,7 @@ enum ProblemCode {
     Runtime,
 }
 
-/// For programs.
+/// The result for programs.
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
@@ -104,7 +104,7 @@ pub fn run(source: &Source) -> Checked {
 }
 
 impl Checked {
-    /// What follows from it.
+    /// The verdict that follows from the findings.
     pub fn verdict(&self) -> Verdict<'_> {
         let is_problem = |line: &Line| matches!(line, Line::Problem(..));
         let is_warning =
@@ -117,7 +117,7 @@ impl Checked {
         }
     }
 
-    /// Writes it for people; an unusable configuration has nothing to be written but its error.
+    /// Writes the findings for people; an unusable configuration has nothing to be written but its error.
     ///
     /// # Errors
     /// Those of `output`.
@@ -132,7 +132,7 @@ impl Checked {
         Ok(())
     }
 
-    /// Writes it for programs, as one JSON object.
+    /// Writes the findings for programs, as one JSON object.
     ///
     /// # Errors
     /// Those of `output`.
@@ -314,7 +314,7 @@ impl Checked {
         }
     }
 
-    /// Makes no file: it would belong to the user of the check.
+    /// Checks the files of transfer logs. Makes none: it would belong to the user of the check.
     fn check_transfer_logs(&mut self, settings: &Settings) {
         for log in &settings.transfer_logs {
             match transfer_log::check_place(log) {
@@ -324,7 +324,7 @@ impl Checked {
         }
     }
 
-    /// Looks up what names there are for passive addresses.
+    /// Looks up the host names of passive addresses.
     fn look_up_passive_address(&mut self, settings: &Settings) {
         let runtime = match tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,4 +1,4 @@
-//! What the process may be asked to do while it runs.
+//! Commands to the process while it runs.
 
 use tokio::sync::{mpsc, oneshot};
 

@@ -8,19 +8,20 @@ use thiserror::Error;
 
 use crate::base::text::escape;
 
-/// For everything. Engines that run health checks kill one after some seconds, and then it has said nothing.
+/// Time limit of the whole question. Engines that run health checks kill one after some seconds, and then it has reported
+/// nothing.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// As much of a response as is read. Those of the endpoint are far shorter.
 const MAX_RESPONSE: u64 = 4096;
 /// As much of a response as is shown.
 const MAX_SHOWN: usize = 100;
 
-/// What is asked.
+/// The question that is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// Does the process run?
+    /// Whether the process runs.
     Alive,
-    /// Are new clients accepted?
+    /// Whether new clients are accepted.
     Ready,
 }
 
@@ -36,45 +37,45 @@ impl Question {
 /// Why the answer isn't yes.
 #[derive(Debug, Error)]
 pub enum Unhealthy {
-    /// There is no connection.
+    /// The connection failed.
     #[error(
         "{address} can't be connected to: {cause}; either Portcullis isn't running, or its `admin.address` is another one: name \
          that by --address"
     )]
     Connect {
-        /// Where it was asked.
+        /// The address asked.
         address: SocketAddr,
-        /// The system's error.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// There is a connection, and no answer on it.
+    /// The connection was made, and no answer came on it.
     #[error("no answer from {address}: {cause}")]
     Answer {
-        /// Where it was asked.
+        /// The address asked.
         address: SocketAddr,
-        /// The system's error.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// Something else listens there.
+    /// Another program listens there.
     #[error(
         "{address} doesn't speak HTTP, so it isn't `admin.address` of Portcullis: it says \"{said}\""
     )]
     NotHttp {
-        /// Where it was asked.
+        /// The address asked.
         address: SocketAddr,
-        /// How its answer begins, escaped.
+        /// The beginning of its answer, escaped.
         said: String,
     },
     /// The answer is no.
     #[error("{address} answers {status} to {path}: {reason}")]
     No {
-        /// Where it was asked.
+        /// The address asked.
         address: SocketAddr,
         /// The path that was asked for.
         path: &'static str,
         /// The code of the response.
         status: u16,
-        /// Its text, escaped.
+        /// The text of the response, escaped.
         reason: String,
     },
 }
@@ -176,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of an endpoint that answers a request by this, and then hangs up.
+    /// The error, if any, for an endpoint that answers a request by this, and then hangs up.
     fn verdict(answer: &'static [u8]) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let address = listener.local_addr().expect("it is bound");

@@ -1,4 +1,4 @@
-//! What new sessions begin with: one immutable snapshot of everything that a reload may change.
+//! Snapshots that new sessions begin with: one is immutable, and holds everything that a reload may change.
 //!
 //! A session takes the snapshot of the moment it is accepted and keeps it to its end, so no reload and no certificate
 //! swap ever touches a live session.
@@ -16,13 +16,13 @@ use crate::tls::{CertificateSet, ClientTrust, ServerTls};
 /// The configuration and the certificates in use, as new sessions take them.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// What the configuration says.
+    /// The configuration in the form in which sessions use it.
     pub runtime: Arc<Runtime>,
     /// The certificates in use.
     pub certificates: Arc<CertificateSet>,
-    /// By whom clients' certificates are vouched for.
+    /// The authorities that vouch for clients' certificates.
     pub clients: Arc<ClientTrust>,
-    /// The client leg's TLS with those.
+    /// The client leg's TLS with these certificates and authorities.
     pub tls: Arc<ServerTls>,
     /// The certificates' names: as argument of HOST they mean the proxy itself, unless a site has them.
     pub own_names: Arc<HostNames>,
@@ -31,7 +31,7 @@ pub struct Snapshot {
 /// The configuration in the form in which sessions use it.
 #[derive(Debug)]
 pub struct Runtime {
-    /// As resolved from the file.
+    /// The settings as resolved from the file.
     pub settings: Settings,
     /// Routes logins to sites.
     pub router: Arc<Router>,
@@ -48,7 +48,7 @@ pub struct Runtime {
 }
 
 impl Snapshot {
-    /// This runtime with these certificates of its own and of clients.
+    /// A snapshot of this runtime with these certificates of its own and of clients.
     pub fn new(
         runtime: Arc<Runtime>,
         certificates: Arc<CertificateSet>,
@@ -67,13 +67,13 @@ impl Snapshot {
         }
     }
 
-    /// The same configuration with these certificates of its own.
+    /// A snapshot of this configuration with these certificates of its own.
     pub fn with_certificates(&self, certificates: CertificateSet) -> Self {
         let (runtime, clients) = (Arc::clone(&self.runtime), Arc::clone(&self.clients));
         Self::new(runtime, Arc::new(certificates), clients)
     }
 
-    /// The same configuration with these authorities for clients' certificates.
+    /// A snapshot of this configuration with these authorities for clients' certificates.
     pub fn with_client_trust(&self, clients: ClientTrust) -> Self {
         let (runtime, certificates) = (Arc::clone(&self.runtime), Arc::clone(&self.certificates));
         Self::new(runtime, certificates, Arc::new(clients))
@@ -82,8 +82,8 @@ impl Snapshot {
 
 /// The names of these certificates that clients can ask for, by a wildcard as well.
 ///
-/// Those of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name
-/// that none of them has is one by which clients reach the proxy, as without HOST.
+/// The names of all certificates, though one in `tls.more` may stand there for a site: HOST asks the sites first, and a name that
+/// none of them has is one by which clients reach the proxy, as without HOST.
 pub fn own_names(certificates: &CertificateSet) -> Arc<HostNames> {
     let names = certificates.pairs().flat_map(|pair| &pair.names);
     let names = names.filter_map(|name| HostPattern::parse(name));

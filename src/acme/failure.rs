@@ -21,7 +21,7 @@ const MAX_TEXT: usize = 1024;
 #[derive(Debug)]
 pub(super) struct QuestionError {
     pub cause: Cause,
-    /// Not before then, the authority says.
+    /// The earliest time for another attempt, as the authority has asked.
     pub retry_after: Option<SystemTime>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct QuestionError {
 pub(super) struct OrderError {
     pub stage: AcmeStage,
     pub cause: Cause,
-    /// Not before then, the authority says.
+    /// The earliest time for another attempt, as the authority has asked.
     pub retry_after: Option<SystemTime>,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// The same with the page that the authority refers to, if this is its refusal.
+    /// As the cause itself, with the page that the authority refers to, if this is its refusal.
     pub fn referred(self, page: Option<String>) -> Self {
         match (self, page) {
             (
@@ -144,7 +144,7 @@ pub(super) fn shown(text: &str) -> String {
     escape_whole(&bytes[..bytes.len().min(MAX_TEXT)])
 }
 
-/// Whether this is the authority's refusal of this type (RFC 8555 §6.7).
+/// Whether an error is the authority's refusal of this type (RFC 8555 §6.7).
 pub(super) fn is(error: &instant_acme::Error, kind: &str) -> bool {
     let instant_acme::Error::Api(problem) = error else {
         return false;

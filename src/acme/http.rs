@@ -42,11 +42,11 @@ const POLL_EVERY: Duration = Duration::from_secs(30);
 /// How much of a header of an answer is shown, in bytes.
 const MAX_HEADER: usize = 256;
 
-/// What the client sends as User-Agent (RFC 8555 §6.1).
+/// The client's User-Agent (RFC 8555 §6.1).
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
 
-/// Why there is no answer.
+/// The reason why a request has got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{0} isn't an https URL")]
@@ -93,13 +93,13 @@ pub(super) enum HttpError {
 /// By which roots the authority's server is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// The system's.
+    /// The system's roots.
     System,
-    /// Those of the file that is configured.
+    /// The roots in the configured file.
     File,
 }
 
-/// Which roots have missed the issuer, if it is that.
+/// Tells which roots are trusted, if the fault is that they lack the issuer; else empty.
 fn trusted(fault: &HandshakeFault, roots: Roots) -> &'static str {
     match (fault, roots) {
         (
@@ -139,7 +139,7 @@ impl Client {
         })
     }
 
-    /// What the last answer says, if it was a refusal.
+    /// The details of the last answer, if it was a refusal.
     pub fn last_refusal(&self) -> &LastRefusal {
         &self.last
     }
@@ -273,7 +273,7 @@ fn refuse_unreadable(
     }
 }
 
-/// A header of the answer for people, or what to say if there is none.
+/// A header of the answer for operators, or a text in its place if there is none.
 fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
     let text = headers
         .get(name)
@@ -281,7 +281,7 @@ fn header(headers: &HeaderMap, name: HeaderName, otherwise: &str) -> String {
     escape(&text[..text.len().min(MAX_HEADER)])
 }
 
-/// Whether the answer says what is wrong in a form that is understood (RFC 7807).
+/// Whether the answer describes its problem in a form that is understood (RFC 7807).
 fn is_problem(headers: &HeaderMap) -> bool {
     mentions(headers, b"json")
 }
@@ -327,7 +327,7 @@ mod tests {
         assert!(!error(HandshakeFault::Closed, Roots::File).contains("tls.acme.ca"));
     }
 
-    /// The error for an answer from which the library couldn't be told what is wrong.
+    /// The error for an answer that doesn't describe its problem to the library.
     fn refused(is_read: bool, status: u16, headers: &[(HeaderName, &str)], body: &str) -> String {
         let mut answer = Response::builder().status(status);
         for (name, value) in headers {

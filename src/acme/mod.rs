@@ -50,7 +50,7 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Orders as `settings` say from now on, once `former` has taken away what it shows. Its state is in `status`.
+    /// Makes orders by `settings` from now on, once `former` has taken away what it shows. Its state is in `status`.
     pub fn start(
         settings: &AcmeSettings,
         former: Option<Self>,
@@ -82,7 +82,7 @@ impl Acme {
         })
     }
 
-    /// Has the orders made by `run`, which ends when it is told that it is stopped.
+    /// Spawns the orders as `run`, which ends when it is stopped.
     fn spawn<R>(
         settings: &AcmeSettings,
         run: impl FnOnce(Arc<Notify>, watch::Receiver<bool>) -> R,
@@ -100,7 +100,7 @@ impl Acme {
         }
     }
 
-    /// Whether it orders by these settings.
+    /// Whether the orders are by these settings.
     pub fn is_by(&self, settings: &AcmeSettings) -> bool {
         self.settings == *settings
     }
@@ -135,7 +135,7 @@ impl EndingOrders {
         self.0.push(former);
     }
 
-    /// Waits until all have ended, and no longer than this: what is still shown then is left, and said to be.
+    /// Waits until all have ended, and no longer than this: challenges that are still shown then are left, and reported as such.
     pub async fn end_within(&mut self, limit: Duration) {
         let deadline = Instant::now() + limit;
         for mut ending in self.0.drain(..) {
@@ -179,8 +179,8 @@ async fn run_with_restart<R: Future<Output = ()>>(
     }
 }
 
-/// What would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server. Blocks on the
-/// file system.
+/// The problems that would keep orders from succeeding, as far as this machine can tell. Changes nothing, and contacts no server.
+/// Blocks on the file system.
 pub fn problems(settings: &AcmeSettings) -> Vec<String> {
     let mut problems = Vec::new();
     if let Err(error) = state::check_directory(&settings.state) {

@@ -1,6 +1,6 @@
 //! One order, from the account to the files of the certificate (RFC 8555 §7.4).
 //!
-//! A request is repeated at once only where the authority says that nothing was done: for a nonce that it doesn't take.
+//! A request is repeated at once only where the authority reports that nothing was done: for a nonce that it doesn't accept.
 //! Everything else is a failed order, and the schedule says when the next one begins.
 
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Orders {
         result.map_err(|cause| failed(stage, cause.referred(last.page()), last.retry_after()))
     }
 
-    /// The same with the roots read anew, as they may have been replaced since: a process outlives an authority's certificate.
+    /// A copy with the roots read anew, as they may have been replaced since: a process outlives an authority's certificate.
     async fn with_roots_of_now(&self) -> Result<Self, Cause> {
         let settings = Arc::clone(&self.settings);
         let client = self.apart(move |_| Client::new(settings.ca.as_deref()));
@@ -298,7 +298,7 @@ impl Orders {
         self.apart(move |state| state.keep_records(&records)).await
     }
 
-    /// What has to be shown.
+    /// The proofs that have to be shown.
     async fn proofs(&self, order: &mut Order) -> Result<Vec<Proof>, Cause> {
         let kind = challenge::kind(&self.settings.challenge);
         let (wanted, ordered) = (
@@ -373,7 +373,7 @@ impl Orders {
         Ok(())
     }
 
-    /// Has the certificate issued; returns its chain and the new key, both PEM.
+    /// Finalizes the order, so that the certificate is issued; returns its chain and the new key, both PEM.
     async fn finalize(
         &self,
         order: &mut Order,
@@ -392,8 +392,8 @@ impl Orders {
         Ok((chain, key.serialize_pem()))
     }
 
-    /// When the authority suggests that this certificate be renewed (RFC 9773), if it suggests anything, and after which time it
-    /// may be asked again.
+    /// The authority's suggestion when to renew this certificate (RFC 9773), if it makes one, and the time after which it may be
+    /// asked again.
     pub async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,
@@ -433,7 +433,7 @@ impl Orders {
         }
     }
 
-    /// Does something with the directory, on a thread on which that may block.
+    /// Runs an operation on the directory, on a thread on which that may block.
     pub async fn apart<T, E>(
         &self,
         what: impl FnOnce(&State) -> Result<T, E> + Send + 'static,
@@ -477,7 +477,7 @@ async fn fetch_authorizations(order: &mut Order) -> Result<(), instant_acme::Err
     Ok(())
 }
 
-/// What the authority found wrong with the first name that it didn't accept.
+/// The fault that the authority found with the first name that it didn't accept.
 async fn what_is_invalid(order: &mut Order) -> Cause {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
@@ -507,7 +507,7 @@ fn clone(
     serde_json::from_value(value).map_err(failed)
 }
 
-/// What ends an order before it is done.
+/// Limits that end an order before it is done.
 struct Limits<'a> {
     stopped: &'a mut watch::Receiver<bool>,
     deadline: Instant,

@@ -1,4 +1,4 @@
-//! What an authority's last refusal says that the ACME library leaves out: when to come again, and the page that explains it.
+//! The parts of an authority's last refusal that the ACME library leaves out: when to come again, and the page that explains it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,23 +16,23 @@ const MAX_OUTAGE: Duration = ASK_EVERY;
 /// The type of a problem by which the authority limits the rate of requests (RFC 8555 §6.6).
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
-/// Whether an answer with this status is one.
+/// Whether an answer with this status is a refusal.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// What the library leaves out of the last refusal: it is about that request, and no other.
+/// The parts that the library leaves out of the last refusal; they belong to that request, and no other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastRefusal(Arc<Mutex<Refusal>>);
 
-/// What was said in it.
+/// The content of a refusal.
 #[derive(Debug, Default)]
 pub(super) struct Refusal {
     retry_after: Option<SystemTime>,
     page: Option<String>,
 }
 
-/// What is read here of a problem document (RFC 7807 §3.1).
+/// The members that are read here of a problem document (RFC 7807 §3.1).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ProblemDocument {
@@ -51,7 +51,7 @@ fn longest_break(status: StatusCode, problem: &ProblemDocument) -> Duration {
 }
 
 impl LastRefusal {
-    /// When to come again, if it says so.
+    /// When to come again, if the refusal tells.
     pub fn retry_after(&self) -> Option<SystemTime> {
         self.lock().retry_after
     }
@@ -61,12 +61,12 @@ impl LastRefusal {
         self.lock().page.clone()
     }
 
-    /// Another request begins, or an order, of which it says nothing.
+    /// Forgets the refusal: another request begins, or an order, to which it doesn't apply.
     pub fn forget(&self) {
         *self.lock() = Refusal::default();
     }
 
-    /// Notes what an answer says, whether a refusal or not.
+    /// Notes an answer, whether a refusal or not.
     pub fn note(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) {
         if !is_refusal(status) {
             return self.forget();
@@ -80,12 +80,12 @@ impl LastRefusal {
         };
     }
 
-    /// What it says so far, to be put back when further questions are answered that make it no other.
+    /// Takes the refusal noted so far, to be put back after answers to further questions, which don't replace it.
     pub fn take(&self) -> Refusal {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Says this again.
+    /// Notes a refusal again that was [taken](Self::take).
     pub fn put_back(&self, refusal: Refusal) {
         *self.lock() = refusal;
     }

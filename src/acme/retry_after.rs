@@ -6,7 +6,7 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::schedule::MAX_RETRY_AFTER;
 
-/// When to come again by these headers, if they say so.
+/// The time to come again, if these headers tell it.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
     parse(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }

@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// What is known at the moment; nothing where no certificate is ordered.
+/// The state of orders at the moment; `None` where no certificate is ordered.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<Option<Report>>);
 
-/// How it stands.
+/// The state of orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What is being done.
+    /// The present activity.
     pub activity: Activity,
     /// The names that are ordered.
     pub names: String,
@@ -18,27 +18,27 @@ pub struct Report {
     pub next_attempt: Option<SystemTime>,
     /// How many orders have failed in a row.
     pub failures: u32,
-    /// How far the last one came, and what it failed of; none once one has succeeded.
+    /// The stage and the error of the last order, if it has failed; `None` once one has succeeded.
     pub last_failure: Option<(String, String)>,
-    /// Why no order can begin.
+    /// The reason why no order can begin.
     pub trouble: Option<String>,
 }
 
-/// What is being done.
+/// The present activity of orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// Nothing before the next attempt.
+    /// Nothing is done before the next attempt.
     Waiting,
     /// An order is under way.
     Ordering,
-    /// Another instance with the same directory orders.
+    /// Another instance with the same directory is making an order.
     Elsewhere,
     /// The directory can't be used.
     Unusable,
 }
 
 impl Activity {
-    /// Its text in the live view.
+    /// The activity's text in the live view.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -50,17 +50,17 @@ impl Activity {
 }
 
 impl Status {
-    /// How it stands; `None` where no certificate is ordered.
+    /// The state of orders; `None` where no certificate is ordered.
     pub fn report(&self) -> Option<Report> {
         self.lock().clone()
     }
 
-    /// It stands like this now.
+    /// Sets the present state.
     pub fn set(&self, report: Report) {
         *self.lock() = Some(report);
     }
 
-    /// No certificate is ordered.
+    /// Records that no certificate is ordered.
     pub fn clear(&self) {
         *self.lock() = None;
     }

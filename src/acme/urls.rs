@@ -1,5 +1,5 @@
 //! The URLs that the authority names in its directory and its resources: each is looked at before the library goes there, which
-//! would say nothing of which one is wrong, and panics at one of them.
+//! would not report which one is wrong, and panics at one of them.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ use crate::config::https_port;
 #[error("{member} of {resource} is {}, which isn't an https URL", quoted(url))]
 pub(super) struct BadUrl {
     member: &'static str,
-    /// Where it stands.
+    /// The resource that the URL was found in.
     resource: String,
     url: String,
 }

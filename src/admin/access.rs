@@ -13,7 +13,7 @@ use crate::view::Disclosure;
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
-    /// Over TCP, for reading only.
+    /// The request came over TCP, for reading only.
     Tcp,
     /// Over the Unix socket, from a process of this user.
     Socket(Operator),
@@ -22,9 +22,9 @@ pub(super) enum Via {
 /// The process at the other end of the Unix socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operator {
-    /// Its user.
+    /// The user of the process.
     pub uid: u32,
-    /// Its number; none if the kernel doesn't say.
+    /// The process id; `None` if the kernel doesn't tell it.
     pub pid: Option<i32>,
 }
 

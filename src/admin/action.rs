@@ -23,9 +23,9 @@ pub(super) const RELOAD: &str = "reload";
 enum Refused {
     /// The request itself is wrong.
     Request(String),
-    /// It names what there isn't.
+    /// The request names something that doesn't exist.
     NotFound(String),
-    /// The process can't do it now, or what it asks for is refused.
+    /// The process can't take the action now, or what is asked for is refused.
     Conflict(String),
 }
 
@@ -50,7 +50,7 @@ impl From<String> for Done {
     }
 }
 
-/// Has the process read its configuration again.
+/// Makes the process read its configuration again.
 pub(super) async fn act_on_process(
     admin: &Admin,
     operator: Operator,
@@ -83,7 +83,7 @@ pub(super) fn act(
     answer(operator, path, query, result)
 }
 
-/// Logs what has become of an action, and says so.
+/// Logs the result of an action, and returns it.
 fn answer(
     operator: Operator,
     path: &str,

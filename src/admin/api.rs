@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// The parameters that choose sessions.
 const SESSION_FILTER: [&str; 5] = ["limit", "site", "client", "user", "backend"];
 
-/// What a path under `/api/v1/` has to say.
+/// The answer to a path under `/api/v1/`.
 pub(super) fn read(
     admin: &Admin,
     path: &str,
@@ -174,13 +174,13 @@ fn written<T: Serialize + ?Sized>(name: &str, value: &T, total: Option<usize>) -
     String::from_utf8(json).expect("invariant: JSON is UTF-8")
 }
 
-/// What has been done.
+/// The answer to an action that has been taken.
 pub(super) fn done(mut object: Map<String, Value>) -> HttpAnswer {
     object.insert("version".to_owned(), json!(VERSION));
     HttpAnswer::json(StatusCode::OK, Value::Object(object).to_string())
 }
 
-/// Why it hasn't.
+/// The answer to an action that has not been taken, with the reason.
 pub(super) fn error(status: StatusCode, what: &str) -> HttpAnswer {
     let object = json!({"version": VERSION, "error": what});
     HttpAnswer::json(status, object.to_string())

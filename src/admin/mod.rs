@@ -1,4 +1,5 @@
-//! The admin endpoint, for operators and monitoring: what the process shows of itself over HTTP, and what it may be told to do.
+//! The admin endpoint, for operators and monitoring: the state of the process over HTTP, and the actions that it can be asked
+//! for.
 //!
 //! | path | response |
 //! |---|---|
@@ -58,13 +59,13 @@ const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 /// How many requests are read for at once; others wait, and are given up with their connections.
 static BLOCKING_REQUESTS: Semaphore = Semaphore::const_new(2);
 
-/// Where the live view's data begins.
+/// The prefix of the paths of the live view's data.
 const API: &str = "/api/v1/";
 
 /// The data that the endpoint serves, and where its commands go.
 #[derive(Debug)]
 pub struct Admin {
-    /// What `/readyz` shows.
+    /// The state that `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
     /// The metrics, the sessions, and clients with failed logins.
     pub shared: Arc<Shared>,
@@ -72,11 +73,11 @@ pub struct Admin {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The last reloads.
     pub reloads: Arc<ReloadLog>,
-    /// How the orders of the certificate stand.
+    /// The state of the certificate's orders.
     pub acme: Arc<acme::Status>,
     /// Takes what the process itself has to do.
     pub commands: mpsc::Sender<Command>,
-    /// What is logged.
+    /// The filter of the log, which operators can change.
     pub log: LogFilter,
     /// The configuration file.
     pub config: PathBuf,
@@ -87,14 +88,14 @@ pub struct Admin {
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Started {
-    /// For people.
+    /// The wall-clock time, for operators.
     pub at: SystemTime,
-    /// For how long ago it was.
+    /// The monotonic time, to compute how long ago it was.
     pub since: Instant,
 }
 
 impl Started {
-    /// This moment.
+    /// The start, at this moment.
     pub fn now() -> Self {
         Self {
             at: SystemTime::now(),
@@ -106,11 +107,11 @@ impl Started {
 /// Whether new clients are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// Not every listener accepts yet.
+    /// The process starts: not every listener accepts yet.
     Starting,
     /// The central certificate is ordered, and not there yet; no client can begin TLS that names no other.
     NoCertificate,
-    /// Every listener accepts.
+    /// Every listener accepts clients.
     Ready,
     /// New clients are served until load balancers know that they are to go elsewhere.
     LameDuck,
@@ -119,7 +120,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Its text in the live view.
+    /// The readiness's text in the live view.
     fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -181,7 +182,7 @@ impl Admin {
         view::sites(&runtime.pools, &self.shared.metrics, most)
     }
 
-    /// Has the views of the process at this moment made, and something of them.
+    /// Makes the views of the process at this moment, and a result from them by `make`.
     fn of_process<T>(
         &self,
         snapshot: &Snapshot,
@@ -220,7 +221,7 @@ impl HttpAnswer {
         Self::new(status, TEXT_TYPE, body)
     }
 
-    /// Its content is of this moment alone.
+    /// An answer in JSON, whose content is of this moment alone and may not be cached.
     fn json(status: StatusCode, body: String) -> Self {
         Self::new(status, JSON_TYPE, body).with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }

@@ -13,7 +13,7 @@ const DEFAULT_LIMIT: usize = 1_000;
 pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Reads what stands behind the question mark.
+    /// Reads the query after the question mark.
     ///
     /// # Errors
     /// If there is one that is not `known`, or one twice: what is wrong, for people.

@@ -31,19 +31,19 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// fails at once. [`Acceptor`] does so by itself.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
-/// For clients that read.
+/// Deadlines for clients that read.
 pub(super) const DEADLINES: Deadlines = Deadlines {
     head: Duration::from_secs(5),
     connection: Duration::from_secs(15),
 };
 
-/// For operators, whose reload may have to wait for name servers and network file systems.
+/// Deadlines for operators, whose reload may have to wait for name servers and network file systems.
 const SOCKET_DEADLINES: Deadlines = Deadlines {
     head: Duration::from_secs(5),
     connection: Duration::from_secs(90),
 };
 
-/// How long a connection may take.
+/// The deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
     /// From accept to the end of the request's head.
@@ -52,10 +52,10 @@ pub(super) struct Deadlines {
     pub connection: Duration,
 }
 
-/// Over TCP.
+/// Connections over TCP.
 struct TcpIncoming(Acceptor);
 
-/// Over the Unix socket.
+/// Connections over the Unix socket.
 struct SocketIncoming(UnixListener);
 
 impl Incoming for TcpIncoming {
@@ -96,8 +96,8 @@ pub(super) async fn serve_within(deadlines: Deadlines, acceptor: Acceptor, admin
     serve_until(never, TcpIncoming(acceptor), deadlines, admin).await;
 }
 
-/// The same over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and those that
-/// there are get their answers. The reload that closes the socket may have come over it.
+/// As [`serve`], but over the Unix socket, with actions, until it is `stopped`: then no connection is accepted any more, and
+/// those that there are get their answers. The reload that closes the socket may have come over it.
 pub async fn serve_socket(
     listener: UnixListener,
     admin: Arc<Admin>,

@@ -90,7 +90,7 @@ impl Endpoint {
         }
     }
 
-    /// What comes back over the Unix socket.
+    /// The answer to a request over the Unix socket.
     async fn over_socket(&self, request: &str) -> String {
         let path = self.directory.path().join("admin.sock");
         let (listener, _name) = unix::bind(&path).expect("a socket");
@@ -106,7 +106,7 @@ impl Endpoint {
         TcpStream::connect(self.address).await.expect("accepted")
     }
 
-    /// What comes back for `request`, to the end of the connection.
+    /// The answer to `request`, to the end of the connection.
     async fn answer_to(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         // A refused request may be cut short.

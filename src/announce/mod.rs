@@ -17,7 +17,8 @@ use crate::config::{self, AnnouncedAddress, HostName, Passive, is_in_any};
 use name::LOOKUP_TIMEOUT;
 pub use name::{AnnouncedName, LookupChange, LookupError, LookupResult};
 
-/// What every client is sent, by client address. Default: the address that it connected to, and unchanged port numbers.
+/// The addresses and ports that clients are sent for data connections, by client address. Default: the address that the client
+/// connected to, and unchanged port numbers.
 #[derive(Debug, Default)]
 pub struct Announcements {
     /// The first port that is listened on.

@@ -1,4 +1,4 @@
-//! Which client is sent which address, and what happens when the address of a name changes.
+//! Tests of which client is sent which address, and of changes of a name's address.
 
 use std::io;
 

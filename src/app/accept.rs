@@ -144,7 +144,7 @@ impl IncomingConnection {
         session::serve(accepted, self.snapshot, self.shared, self.drain).await;
     }
 
-    /// Says 421 where that can be said without a handshake, and closes.
+    /// Sends 421 where that can be done without a handshake, and closes.
     fn refuse(self, client: SocketAddr, refused: LimitExceeded) {
         self.shared.metrics.session_refused(refused);
         tracing::warn!(%client, reason = refused.as_str(), "session refused");

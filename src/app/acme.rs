@@ -7,8 +7,8 @@ use super::App;
 use crate::acme::Acme;
 
 impl App {
-    /// Orders what the configuration in use says. Orders that it says nothing new of go on, and those that
-    /// wait after a failure begin at once.
+    /// Makes the orders of the configuration in use. Orders whose settings are the same go on, and those that wait after a
+    /// failure begin at once.
     pub(super) fn order_certificates(&mut self) {
         let snapshot = self.snapshot.load_full();
         let former = self.acme.take();

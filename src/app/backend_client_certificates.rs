@@ -69,7 +69,7 @@ impl App {
             .mend_all_but(subject, |name| refused.contains(name));
     }
 
-    /// Logs the same.
+    /// Logs the client certificates of backends that are refused.
     pub(super) fn log_refused_backend_client_certificates(&self) {
         let snapshot = self.snapshot.load();
         let certificates = snapshot.runtime.pools.backend_client_certificates();
@@ -92,7 +92,7 @@ fn log_refusal(error: &CertificateError) {
     tracing::error!(%error, "new client certificate refused, keeping the current one");
 }
 
-/// Of both files, since pairs may have one of them in common.
+/// The name of a certificate: of both files, since pairs may have one of them in common.
 fn name(certificate: &BackendClientCertificate) -> String {
     let files = certificate.files();
     let (certificate, key) = (&files.certificate, &files.private_key);

@@ -78,7 +78,7 @@ impl App {
         self.mend_certificates(certificates);
     }
 
-    /// Logs the same.
+    /// Logs the certificates that are refused.
     pub(super) fn log_refused_certificates(&self) {
         let snapshot = self.snapshot.load();
         let certificates = &snapshot.certificates;

@@ -8,7 +8,7 @@ use crate::observe::metrics::Metrics;
 use crate::outcome::ReloadSubject;
 use crate::tls::{ClientTrust, ClientTrustError};
 
-/// What was found in files that have changed.
+/// The result of reading files that have changed.
 pub(super) type NewTrust = Result<ClientTrust, ClientTrustError>;
 
 /// Shows until when the revocation lists are good: of several in a file, the first that ends.

@@ -42,11 +42,11 @@ pub(super) struct PreparedConfig {
     transfer_logs: OpenLogs,
 }
 
-/// What is in use of files that are read again.
+/// The content in use of files that are read again.
 pub(super) struct Former {
     pub users: UserFiles,
     pub credentials: CredentialFiles,
-    /// None at start.
+    /// The certificates in use; `None` at start.
     pub certificates: Option<Arc<CertificateSet>>,
     pub backend_client_certificates: BackendClientCertificates,
 }

@@ -13,7 +13,7 @@ use crate::base::text::rounded;
 use crate::command::{ReloadAnswer, shutdown_requested};
 use crate::session::{Drain, Shared};
 
-/// How often the log tells how far the drain has come.
+/// How often the progress of the drain is logged.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long sessions may take to say goodbye when the drain is over.
@@ -94,7 +94,7 @@ async fn log_progress(shared: &Shared, time_limit: Duration) -> Infallible {
     }
 }
 
-/// Its answer is dropped.
+/// Refuses a reload: its answer is dropped.
 fn refuse(_: ReloadAnswer) {
     tracing::warn!("reload ignored, the process is shutting down");
 }

@@ -68,7 +68,7 @@ pub enum StartError {
     Listen {
         /// `listener` or `admin endpoint`.
         what: &'static str,
-        /// As configured.
+        /// The address as configured.
         address: SocketAddr,
         /// The operating system's error.
         source: io::Error,
@@ -79,9 +79,9 @@ pub enum StartError {
         escape_path(path)
     )]
     Socket {
-        /// As configured.
+        /// The path as configured.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: SocketError,
     },
     /// A socket of the service manager can't be used.
@@ -93,7 +93,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// What it says of a reload.
+    /// The refusal of a reload for this error.
     pub(super) fn refusal(&self) -> Refusal {
         let text = self.to_string();
         let summary = match self {
@@ -103,7 +103,7 @@ impl StartError {
         Refusal { text, summary }
     }
 
-    /// Whether it is what the configuration and the files that it names hold, and nothing else.
+    /// Whether the error is due to the content of the configuration and of the files that it names, and to nothing else.
     pub(super) fn is_in_files(&self) -> bool {
         match self {
             Self::Config(_)

@@ -71,30 +71,30 @@ pub struct App {
     config: config::Source,
     shared: Arc<Shared>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What is known of the sites and backends of every configuration so far.
+    /// The state of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
     sockets: Sockets,
     watchers: Watchers,
-    /// Those of the configuration in use.
+    /// The monitors of the configuration in use.
     monitors: Monitors,
     /// The orders of the configuration in use, if it has any.
     acme: Option<Acme>,
-    /// Those of former configurations.
+    /// The orders of former configurations.
     acme_ending: EndingOrders,
-    /// For the live view.
+    /// The state of orders, for the live view.
     acme_status: Arc<AcmeStatus>,
-    /// For the live view.
+    /// The last reloads, for the live view.
     reloads: Arc<ReloadLog>,
     started: Started,
-    /// What is logged, for operators who change it.
+    /// The filter of the log, for operators who change it.
     log: LogFilter,
-    /// For operators' commands, beside those of signals.
+    /// The sender of operators' commands, beside those of signals.
     command_sender: mpsc::Sender<Command>,
     readiness: watch::Sender<Readiness>,
     drain: watch::Sender<Drain>,
     commands: mpsc::Receiver<Command>,
     supervision: Supervision,
-    /// Of certificates that expire soon.
+    /// The reminders of certificates that expire soon.
     reminders: Reminders,
     /// On the files of the configuration in force. Found while it was read: a file system that hangs must not hold this loop up.
     permission_notes: Vec<Note>,
@@ -223,7 +223,7 @@ impl App {
         self.drain().await;
     }
 
-    /// What the service manager is told of.
+    /// The sources of the status that the service manager is sent.
     pub(in crate::app) fn status_sources(&self) -> Sources {
         Sources {
             shared: Arc::clone(&self.shared),
@@ -238,7 +238,7 @@ impl App {
         self.reloads.record(subject, None, refusal);
     }
 
-    /// The same of one of several things, which has this name.
+    /// As [`note_reload`](Self::note_reload), for one of several subjects of a kind, which has this name.
     fn note_reload_of(&self, subject: ReloadSubject, name: Arc<str>, refusal: Option<Refusal>) {
         self.reloads.record(subject, Some(name), refusal);
     }

@@ -1,4 +1,4 @@
-//! A configuration that was refused: whether what lies there is still refused.
+//! A configuration that was refused: whether the content of the file is still refused.
 //!
 //! A configuration is loaded at SIGHUP alone, but an operator who puts the old file back has nothing to reload, and a
 //! certificate that was copied a moment later is in use without a signal. So what a refused reload has read is read again
@@ -22,8 +22,8 @@ type TryFiles = Box<dyn Fn() -> Result<(), Refusal> + Send>;
 pub(super) struct RefusedConfiguration {
     file: PathBuf,
     try_files: TryFiles,
-    /// Whether trying again says anything. A fault without a file, such as a port in use, does not show in them, and
-    /// holds until there is another file.
+    /// Whether trying again can show anything. A fault without a file, such as a port in use, does not show in them, and holds
+    /// until there is another file.
     can_be_tried: bool,
     /// The state of the file when it was last looked at.
     stamp: Option<Option<FileStamp>>,
@@ -51,7 +51,7 @@ impl RefusedConfiguration {
 }
 
 impl FileWatch for RefusedConfiguration {
-    /// Whether it is good from now on, or why it is refused; only if that has changed.
+    /// Whether the configuration is good from now on, or why it is refused; only if that has changed.
     type Found = Result<(), Refusal>;
 
     fn poll(&mut self, _: SystemTime) -> Option<Self::Found> {
@@ -131,7 +131,7 @@ mod tests {
             found.map(|found| found.is_err())
         }
 
-        /// What is found in the time in which unchanged files are tried once.
+        /// The findings in the time in which unchanged files are tried once.
         fn found_in_time(&mut self) -> Vec<bool> {
             (0..POLLS_PER_TRY).filter_map(|_| self.poll()).collect()
         }

@@ -105,7 +105,7 @@ impl App {
             Watcher::new(ReloadSubject::Configuration, Some(watch), &self.reloads);
     }
 
-    /// Shows whether the configuration that lies there is refused.
+    /// Shows whether the configuration in the file is refused.
     pub(super) fn report_refused(&self, found: Result<(), Refusal>) {
         let subject = ReloadSubject::Configuration;
         match found {

@@ -1,4 +1,4 @@
-//! What runs for the configuration in use: the tasks that accept, the admin endpoint and the monitors of backends.
+//! The tasks that run for the configuration in use: those that accept, the admin endpoint and the monitors of backends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl StartedListeners {
 }
 
 impl App {
-    /// Closes the listeners that these settings, which are about to be in force, have no more.
+    /// Closes the listeners that are not in these settings, which are about to be in force.
     pub(super) async fn close_removed_listeners(&mut self, settings: &Settings) {
         let admin = &mut self.sockets.admin;
         admin

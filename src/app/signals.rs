@@ -48,7 +48,7 @@ impl Signals {
     }
 }
 
-/// One at a time: however many signals arrive during a reload, one more follows.
+/// Reloads one at a time: however many signals arrive during a reload, one more follows.
 async fn reload(mut hangup: Signal, commands: &mpsc::Sender<Command>) {
     while hangup.recv().await.is_some() {
         let (done, answer) = oneshot::channel();

@@ -21,7 +21,7 @@ use crate::passive::{self, PassiveListeners, PassivePorts};
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub opener: Arc<Opener>,
-    /// Those of every configuration that a session still holds.
+    /// The passive listeners of every configuration that a session still holds.
     pub passive: PassiveListeners,
     pub listeners: Accepting,
     pub admin: Accepting,
@@ -35,7 +35,7 @@ pub(super) struct AdminSocket {
     _stop: oneshot::Sender<()>,
 }
 
-/// What a configuration listens on.
+/// The sockets that a configuration listens on.
 pub(super) struct OpenedSockets {
     pub passive: PassivePorts,
     pub new: NewListeners,
@@ -44,21 +44,21 @@ pub(super) struct OpenedSockets {
 /// Listeners that were not open before. Nothing is accepted from them yet.
 pub(super) struct NewListeners {
     pub listeners: Vec<BoundListener>,
-    /// With the address as configured.
+    /// The admin endpoint's listener, with the address as configured.
     pub admin: Option<(SocketAddr, TcpListener)>,
     pub socket: Option<(UnixListener, SocketName)>,
 }
 
 /// A listener that is open.
 pub(super) struct BoundListener {
-    /// As configured.
+    /// The address as configured.
     pub address: SocketAddr,
     pub tls: TlsMode,
     pub socket: TcpListener,
 }
 
 impl Sockets {
-    /// None is open yet; all are to be opened by `opener`, as those of `passive`.
+    /// Sockets of which none is open yet; all are to be opened by `opener`, as those of `passive`.
     pub fn new(passive: PassiveListeners, opener: Arc<Opener>) -> Self {
         Self {
             opener,
@@ -201,7 +201,7 @@ impl Accepting {
         self.0.insert(address, tokio::spawn(task));
     }
 
-    /// Closes those that are not `kept`; returns their addresses. They are free then, and the next reload may use them
+    /// Closes the listeners that are not `kept`; returns their addresses. They are free then, and the next reload may use them
     /// again.
     pub async fn close_all_but(&mut self, kept: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
         let mut closed = Vec::new();
@@ -213,7 +213,7 @@ impl Accepting {
         closed
     }
 
-    /// Closes all of them. Once this has returned, none accepts.
+    /// Closes all listeners. Once this has returned, none accepts.
     pub async fn close(&mut self) {
         self.close_all_but(|_| false).await;
     }

@@ -18,14 +18,14 @@ pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 /// How often a certificate is warned of that expires soon. Looks are not to the second, and one an hour later is no day later.
 const AGAIN_AFTER: Duration = Duration::from_secs(86_400 - 3_600 / 2);
 
-/// Which certificates the log has warned of, and when: of each once when it becomes due, and then once a day.
+/// The certificates that the log has warned of, and when: of each once when it becomes due, and then once a day.
 #[derive(Debug, Default)]
 pub(super) struct Reminders {
     told: HashMap<String, Instant>,
 }
 
 impl Reminders {
-    /// Those of `notes`, which are all that hold now, that are to be told.
+    /// Returns those of `notes`, which are all that hold now, that are to be logged.
     fn due(&mut self, notes: Vec<Note>, now: Instant) -> Vec<Note> {
         let former = std::mem::take(&mut self.told);
         let mut due = Vec::new();
@@ -40,7 +40,7 @@ impl Reminders {
         due
     }
 
-    /// The log has told these for another reason.
+    /// Notes that these have been logged for another reason.
     fn note(&mut self, told: &[Note], now: Instant) {
         self.told
             .extend(told.iter().map(|note| (note.text.clone(), now)));

@@ -23,7 +23,7 @@ pub(super) struct Watcher<W: FileWatch> {
     subject: ReloadSubject,
     ticks: Interval,
     state: State<W>,
-    /// Is told of a poll that hangs.
+    /// The log of reloads, which records a poll that hangs.
     reloads: Arc<ReloadLog>,
 }
 
@@ -31,16 +31,16 @@ pub(super) struct Watcher<W: FileWatch> {
 enum State<W: FileWatch> {
     Idle(Box<W>),
     Polling(Poll<W>),
-    /// There is nothing to watch, or a poll has panicked.
+    /// Nothing has to be watched, or a poll has panicked.
     Off,
 }
 
 #[derive(Debug)]
 struct Poll<W: FileWatch> {
     task: JoinHandle<(Box<W>, Option<W::Found>)>,
-    /// When it counts as one that hangs.
+    /// When the poll counts as one that hangs.
     hangs_at: Instant,
-    /// Shows that it does.
+    /// Shows that the poll hangs.
     stall: Option<Stall>,
 }
 

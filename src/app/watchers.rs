@@ -14,7 +14,7 @@ use crate::policy::users::Names;
 use crate::snapshot::Snapshot;
 use crate::tls::{self, BackendClientCertificateWatch};
 
-/// One watch over the files of each kind.
+/// The watches, one over the files of each kind.
 #[derive(Debug)]
 pub(super) struct Watchers {
     certificates: Watcher<tls::CertificateWatch>,
@@ -88,7 +88,7 @@ impl Watchers {
 }
 
 impl App {
-    /// Uses the new contents, or says why not.
+    /// Uses the new contents, or logs why not.
     pub(super) fn apply_change(&mut self, change: Change) {
         match change {
             Change::Certificates(found) => self.apply_certificates(found),

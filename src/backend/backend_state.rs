@@ -1,5 +1,5 @@
-//! What lives as long as the process of one backend, whichever sites have it: session count, and the data port methods that it
-//! should not be asked for.
+//! State of one backend that lasts as long as the process, whichever sites have it: the session count, and the data port methods
+//! that it should not be asked for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +12,7 @@ use crate::ftp::server::PortMethods;
 /// After this time a server is asked as the client asks again: it may have been mended.
 const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// What lives as long as the process of one backend, whichever sites have it.
+/// State of one backend that lasts as long as the process, whichever sites have it.
 #[derive(Debug, Default)]
 pub(super) struct BackendState {
     avoided: Mutex<Option<Avoided>>,
@@ -47,7 +47,7 @@ impl BackendState {
             .map_or(PortMethods::NONE, |avoided| avoided.methods)
     }
 
-    /// Remembers those; returns whether they are new.
+    /// Remembers these methods as ones to avoid; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let former = avoided.replace(Avoided {
@@ -57,12 +57,12 @@ impl BackendState {
         former.is_none_or(|former| former.methods != methods)
     }
 
-    /// Sessions that have a connection to it, or are about to, of all sites and configurations.
+    /// The sessions that have a connection to the backend, or are about to, of all sites and configurations.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts one session more, unless there are as many as there may be.
+    /// Counts one session more, unless the limit is reached.
     pub fn acquire(&self, limit: Option<usize>) -> bool {
         let limit = limit.unwrap_or(usize::MAX);
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
@@ -97,7 +97,7 @@ impl BackendState {
         shown.push(Arc::downgrade(backend));
     }
 
-    /// Calls this for each site of the configuration in use that has it, from whichever configuration the change comes.
+    /// Calls `show` for each site of the configuration in use that has it, from whichever configuration the change comes.
     pub fn for_each_shown(&self, show: impl FnMut(Arc<Backend>)) {
         self.lock_shown()
             .iter()

@@ -14,30 +14,31 @@ use crate::config::Balance;
 /// A backend that may serve a login, as it is now.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
-    /// Its place among all of the site's backends.
+    /// The backend's position among all of the site's backends.
     pub index: usize,
-    /// Its share of the logins, relative to the others'; not zero.
+    /// The backend's share of the logins, relative to the others'; not zero.
     pub weight: u32,
-    /// Those of a higher one are only tried where none of a lower one serves: backups, and SRV records of a lower priority.
+    /// The backend's tier: backends of a higher one are only tried where none of a lower one serves (backups, and SRV records of
+    /// a lower priority).
     pub tier: u32,
-    /// Sessions that it has now, of all sites.
+    /// The backend's sessions at present, of all sites.
     pub sessions: usize,
-    /// Whether these are as many as it may have.
+    /// Whether these have reached the backend's limit.
     pub full: bool,
-    /// For how long it has been out, ejected or down; `None` if it is up.
+    /// For how long the backend has been out, ejected or down; `None` if it is up.
     pub out_for: Option<Duration>,
-    /// Whether it was checks that found it so.
+    /// Whether checks have taken the backend out.
     pub down: bool,
     /// A hash of its address: the same in every process, and after a restart.
     pub identity: u64,
 }
 
-/// Whose turn it is: how far each backend is behind its share of the logins (the smooth weighted round robin of nginx).
+/// State of the smooth weighted round robin of nginx: how far each backend is behind its share of the logins.
 #[derive(Debug, Default)]
 pub struct Rotation(Vec<i64>);
 
 impl Rotation {
-    /// Of so many backends.
+    /// A rotation over this number of backends.
     pub fn new(backends: usize) -> Self {
         Self(vec![0; backends])
     }
@@ -104,8 +105,8 @@ pub fn order(
 }
 
 impl Candidate {
-    /// Whether it may have a turn, where its tier is the lowest that has any that may. Were the others to have turns, their
-    /// neighbours would get them.
+    /// Whether the backend may have a turn, where its tier is the lowest that has any that may. Were the others to have turns,
+    /// their neighbours would get them.
     fn serves(&self) -> bool {
         self.out_for.is_none() && !self.full
     }

@@ -18,18 +18,19 @@ impl Backend {
         }
     }
 
-    /// The same of one of which no more than this is known.
+    /// Shows the validity period of a certificate of which nothing else is known.
     pub(super) fn learn_validity(&self, validity: Validity, metrics: &Metrics) {
         self.at_site.learn_validity(validity);
         self.report_certificate(metrics);
     }
 
-    /// When the certificate that it showed last is valid, if it is spoken to under TLS.
+    /// The validity period of the certificate that the backend showed last, if it is connected to under TLS.
     pub(super) fn certificate(&self) -> Option<Validity> {
         self.tls.as_ref().and_then(|_| self.at_site.certificate())
     }
 
-    /// Shows that, as the configuration in use has it: this may be one of an earlier one, or of one of the site's groups.
+    /// Shows the validity period in metrics, for the backend as the configuration in use has it: `self` may be one of an earlier
+    /// one, or of one of the site's groups.
     fn report_certificate(&self, metrics: &Metrics) {
         self.state.for_each_shown(|backend| {
             if Arc::ptr_eq(&backend.at_site, &self.at_site) {
@@ -38,7 +39,7 @@ impl Backend {
         });
     }
 
-    /// Shows that as this configuration has it.
+    /// Shows the validity period in metrics, for the backend as this configuration has it.
     pub(super) fn show_certificate(&self, metrics: &Metrics) {
         if let Some(validity) = self.certificate() {
             let (site, backend) = (&self.site, &self.label);

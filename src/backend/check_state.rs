@@ -1,5 +1,5 @@
-//! What lives as long as the process of the checks of a site: what they have found of each backend, when the next one is
-//! due, and whether the probe's password has been refused.
+//! State of a site's checks that lasts as long as the process: the results for each backend, when the next check is due, and
+//! whether the probe's password has been refused.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct CheckState(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What the counts and the schedule are of.
+    /// The settings that the counts and the schedule belong to.
     settings: Option<CheckSettings>,
     checked: Checked,
     due: Option<Instant>,
@@ -29,9 +29,9 @@ struct Inner {
 /// The last check of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct LastCheck {
-    /// When it ended.
+    /// When the check ended.
     pub at: Instant,
-    /// How long it took.
+    /// How long the check took.
     pub took: Duration,
     /// The stage at which it failed, if it did.
     pub failed_at: Option<CheckStage>,
@@ -40,22 +40,22 @@ pub struct LastCheck {
 /// All that a check depends on. A change in it makes another check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckSettings {
-    /// What is checked, and how often.
+    /// The checks to make, and their interval.
     pub checks: Checks,
     /// How the backend is connected to.
     pub tls: Option<BackendTls>,
     /// The PROXY headers that it is sent.
     pub proxy_protocol: Option<SentProxyProtocol>,
-    /// How it is asked for data connections.
+    /// The way in which the backend is asked for data connections.
     pub passive_mode: PassiveMode,
 }
 
 /// The logins of a site's checks.
 #[derive(Debug, Default)]
 pub struct ProbeLogins {
-    /// One at a time.
+    /// Lets the checks log in one at a time.
     pub queue: FairQueue,
-    /// Whether there may be one.
+    /// Whether a login may be made.
     pub pause: ProbePause,
 }
 
@@ -98,7 +98,7 @@ impl CheckState {
         self.lock().last
     }
 
-    /// Their results.
+    /// The results of the checks so far.
     pub fn checked(&self) -> Checked {
         self.lock().checked
     }
@@ -148,7 +148,7 @@ impl ProbePause {
 }
 
 impl Refusal {
-    /// Another password, or another account, has not been refused.
+    /// Whether this probe is the one refused: another password, or another account, has not been.
     fn is_of(&self, probe: &Probe) -> bool {
         self.probe.user == probe.user && self.probe.password.secret == probe.password.secret
     }

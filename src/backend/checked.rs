@@ -1,4 +1,4 @@
-//! What active checks have found of a backend, and what that and its [`Health`] make of it together.
+//! The results of a backend's active checks, and the backend's state that follows from them and from its [`Health`].
 //!
 //! Two observers, which may disagree: logins that fail take a backend out for a time (ejected), checks that fail take it out
 //! until they pass again (down). Neither counts what the other has seen, and [`Availability`] is the one state that follows:
@@ -13,31 +13,31 @@ use std::time::Instant;
 
 use super::health::Health;
 
-/// What the checks of one backend have come to, as one site makes them.
+/// The results of the checks of one backend, as one site makes them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked {
-    /// Since the last one that passed.
+    /// The checks that have failed since the last one that passed.
     failed: u32,
-    /// Since the last one that failed.
+    /// The checks that have passed since the last one that failed.
     passed: u32,
     down_since: Option<Instant>,
-    /// When the first of these passed that followed one that failed.
+    /// When the first check passed that followed a failed one.
     recovered_at: Option<Instant>,
 }
 
 /// The state of a backend, from both observers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It is not known to fail.
+    /// The backend is not known to fail.
     Up,
     /// Logins have failed.
     Ejected {
-        /// Since when it has been.
+        /// Since when the backend has been ejected.
         since: Instant,
     },
     /// Checks have failed.
     Down {
-        /// Since when it has been.
+        /// Since when the backend has been down.
         since: Instant,
     },
 }
@@ -55,7 +55,7 @@ impl Checked {
         Some(self.failed)
     }
 
-    /// A check has passed.
+    /// Records that a check has passed.
     pub fn passed(&mut self, rise: u32, now: Instant) {
         if self.failed > 0 {
             self.recovered_at = Some(now);
@@ -76,13 +76,13 @@ impl Checked {
         }
     }
 
-    /// Whether they have seen the fault for which it was taken out then, and so often since that it is over.
+    /// Whether the checks have seen the fault for which it was taken out then, and so often since that it is over.
     pub fn saw_the_end_of(&self, outage_since: Instant, rise: u32) -> bool {
         let recovered = self.recovered_at.is_some_and(|at| at >= outage_since);
         recovered && self.passed >= rise
     }
 
-    /// Other settings: what they have counted is void, and what they have found stands until the new ones know better.
+    /// Begins anew with other settings: what was counted is void, and the state found stands until the new checks have decided.
     pub fn begin_anew(&mut self) {
         *self = Self {
             down_since: self.down_since,
@@ -92,7 +92,7 @@ impl Checked {
 }
 
 impl Availability {
-    /// Of a backend, `checked` if it is.
+    /// The state of a backend; `checked` is `None` if it has no active checks.
     pub fn of(health: &Health, checked: Option<&Checked>) -> Self {
         if let Some(since) = checked.and_then(|checked| checked.down_since) {
             return Self::Down { since };
@@ -103,7 +103,7 @@ impl Availability {
         }
     }
 
-    /// Since when it has been out: ejected or down.
+    /// Since when the backend has been out: ejected or down.
     pub fn out_since(self) -> Option<Instant> {
         match self {
             Self::Up => None,
@@ -197,7 +197,7 @@ mod tests {
         assert!(!is_down(&state));
     }
 
-    /// What happens to one of several backends.
+    /// An event at one of several backends.
     #[derive(Debug, Clone, Copy)]
     enum Event {
         LoginFails,

@@ -41,7 +41,7 @@ impl ConfiguredBackend {
         })
     }
 
-    /// What it has series for, as one of this site's.
+    /// The metric series of this entry, as one of this site's.
     pub(super) fn shown<'a>(&'a self, site: &'a Site) -> ShownBackend<'a> {
         let (settings, backend) = match self {
             Self::One(it) => (&it.settings, &*it.label),
@@ -66,7 +66,7 @@ impl ConfiguredBackend {
         }
     }
 
-    /// What it is shown, if it is.
+    /// The client certificate that the backend is shown, if any.
     pub(super) fn client_certificate(&self) -> Option<&Arc<BackendClientCertificate>> {
         self.tls()?.client.certificate()
     }

@@ -28,27 +28,28 @@ pub struct BackendConnection {
     replies: ReplyParser,
     /// The backend at the other end.
     pub backend: Arc<Backend>,
-    /// Where it is.
+    /// The backend's address.
     pub address: SocketAddr,
-    /// What the data connections of this session have to use, too.
+    /// The TLS session and settings that this session's data connections have to use as well; `None` in clear text.
     pub tls: Option<BackendSessionTls>,
     /// The 230 sent in place of a greeting, by a backend that requires no login.
     pub welcome: Option<Reply>,
-    /// Whether it still has to be sent PBSZ and PROT for private data connections.
+    /// Whether the backend still has to be sent PBSZ and PROT for private data connections.
     pub protection: BackendProtection,
-    /// Its session's slot at the backend, until the connection is closed.
+    /// The session's slot at the backend, held until the connection is closed.
     slot: Option<BackendSlot>,
-    /// Until when the backend has to say more, or a reply that ends with another code than it began with is whole.
+    /// Until when a further line may come of a reply that ends with another code than it began with; after that the reply counts
+    /// as complete.
     settled_at: Option<Instant>,
 }
 
 /// Why no usable reply was received.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
-    /// Nothing in time.
+    /// No reply came in time.
     #[error("no reply after {}", rounded(.0))]
     TimedOut(Duration),
-    /// Nothing whole in time.
+    /// A reply began, but was not complete in time.
     #[error("no reply after {}, but {}", rounded(.0), .1)]
     Incomplete(Duration, ShownPartialReply),
     /// The backend closed the connection.
@@ -57,18 +58,18 @@ pub enum ReplyError {
     /// The connection broke.
     #[error("the connection to the backend broke: {0}")]
     Broken(io::ErrorKind),
-    /// The same, and it was TLS that failed.
+    /// The connection broke because TLS failed.
     #[error("the connection to the backend broke: {0}")]
     Tls(HandshakeFault),
     /// The received bytes are not a reply.
     #[error("not an FTP reply: {0}")]
     Malformed(#[from] BadReply),
-    /// Another reply than is needed.
+    /// A reply came, but not one that is usable here.
     #[error("the backend said {:?}", escape_lines(.0.bytes()))]
     Rejected(Reply),
 }
 
-/// What the backend has sent that is not a complete reply, formatted for the log.
+/// Bytes from the backend that are not a complete reply, formatted for the log.
 #[derive(Debug)]
 pub struct ShownPartialReply(PartialReply);
 
@@ -84,7 +85,7 @@ impl fmt::Display for ShownPartialReply {
 }
 
 impl ReplyError {
-    /// Of a connection that ended, or that takes nothing any more.
+    /// The error of a connection that ended, or that accepts no more bytes.
     pub fn of(end: &io::Error) -> Self {
         match end.kind() {
             io::ErrorKind::UnexpectedEof => Self::Closed,
@@ -119,13 +120,13 @@ impl BackendConnection {
         self.slot = Some(slot);
     }
 
-    /// Its socket, to start TLS on it; `None` if bytes have been received beyond the replies read so far: a man in the
-    /// middle may have injected them.
+    /// The connection's socket, to start TLS on it; `None` if bytes have been received beyond the replies read so far: a man in
+    /// the middle may have injected them.
     pub(super) fn into_clear_socket(self) -> Option<TcpStream> {
         self.control.into_clear_socket().ok()
     }
 
-    /// What it has sent that is not a reply, or not a complete one.
+    /// The bytes received from the backend that are not a reply, or not a complete one.
     pub fn partial_reply(&self) -> Option<ShownPartialReply> {
         self.replies.partial_reply().map(ShownPartialReply)
     }
@@ -135,7 +136,7 @@ impl BackendConnection {
         self.control.stream()
     }
 
-    /// Whether it runs over IPv6.
+    /// Whether the connection runs over IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.address.ip().to_canonical().is_ipv6()
     }

@@ -16,7 +16,7 @@ use crate::net::proxy_header::{Origin, ProxiedAddresses, RelayedClient, write};
 /// The endpoint of the backend's data connection.
 #[derive(Debug)]
 pub enum DataEndpoint {
-    /// Portcullis connects.
+    /// Portcullis connects to the backend.
     Passive {
         /// The port that it has announced, at its control connection's address.
         to: SocketAddr,
@@ -37,14 +37,14 @@ pub enum DataEndpoint {
 /// A data connection to or from a backend that is being established.
 #[derive(Debug)]
 pub enum PendingConnection {
-    /// Portcullis connects.
+    /// Portcullis connects to the backend.
     Connecting {
         /// The address.
         target: DialTarget,
         /// Resolves with the connection.
         connection: Task<io::Result<TcpStream>>,
     },
-    /// The backend connects.
+    /// The backend connects to Portcullis.
     Listening {
         /// Our listener.
         listener: TcpListener,
@@ -56,9 +56,9 @@ pub enum PendingConnection {
 /// A data connection for which the transfer command may be sent.
 #[derive(Debug)]
 pub enum ReadyConnection {
-    /// It is connected.
+    /// The connection is established.
     Connected(TcpStream),
-    /// It arrives only after the command.
+    /// The backend connects only after it has received the command.
     Listening {
         /// Our listener.
         listener: TcpListener,
@@ -67,7 +67,7 @@ pub enum ReadyConnection {
     },
 }
 
-/// For the log: the dialled address, and the announced one.
+/// The endpoint to dial; the log shows the dialled address, and the announced one.
 #[derive(Debug)]
 pub struct DialTarget {
     to: SocketAddr,
@@ -153,7 +153,7 @@ impl PendingConnection {
         }
     }
 
-    /// One whose task panics.
+    /// A pending connection whose task panics.
     #[cfg(test)]
     pub fn panicking() -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -204,7 +204,7 @@ impl fmt::Display for DialTarget {
 }
 
 impl DialTarget {
-    /// What the backend has named in its 227, if that is another address.
+    /// The address that the backend has named in its 227, if it differs from the one that is dialled.
     pub fn announced_elsewhere(&self) -> Option<SocketAddr> {
         let announced = IpAddr::V4(self.announced?);
         let elsewhere = announced != self.to.ip().to_canonical();

@@ -41,7 +41,7 @@ pub enum DialError {
     /// The connection failed.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),
-    /// No 2yz.
+    /// The greeting is no 2yz.
     #[error("no usable greeting: {0}")]
     Greeting(#[source] ReplyError),
     /// No 234 to AUTH TLS, nor to AUTH SSL.
@@ -56,31 +56,31 @@ pub enum DialError {
     /// The handshake took too long.
     #[error("TLS handshake timed out after {}", rounded(.0))]
     HandshakeTimeout(Duration),
-    /// The backend wants another certificate of ours, or one at all. In TLS 1.3 it says so behind the handshake.
+    /// The backend wants another certificate of ours, or one at all. In TLS 1.3 its alert comes after the handshake.
     #[error("{}: {alert}", if *.shown { "the backend refused the client certificate that it was shown" } else { "the backend requires a client certificate and was shown none" })]
     ClientCertificate {
-        /// Its alert.
+        /// The backend's alert.
         #[source]
         alert: HandshakeFault,
-        /// Whether it was shown one.
+        /// Whether the backend was shown a certificate.
         shown: bool,
     },
     /// PBSZ or PROT P refused.
     #[error("{command} was not accepted: {reason}")]
     Protection {
-        /// What was sent.
+        /// The command sent.
         command: &'static str,
         /// The reply to it.
         #[source]
         reason: ReplyError,
     },
-    /// It became ready for USER, and didn't answer it.
+    /// The backend became ready for USER, and didn't answer it.
     #[error("USER was not answered: {0}")]
     User(#[source] ReplyError),
 }
 
 impl DialError {
-    /// How far it got, as a metric label.
+    /// The stage that the dial got to, as a metric label.
     pub fn stage(&self) -> DialStage {
         match self {
             Self::Dns(_) => DialStage::Dns,
@@ -96,7 +96,8 @@ impl DialError {
         }
     }
 
-    /// The same, or that the certificate is at fault which this backend was shown, or wasn't.
+    /// Turns an alert about the client certificate that this backend was shown, or about a missing one, into
+    /// [`Self::ClientCertificate`]; returns any other error as it is.
     fn or_client_certificate(self, backend: &Backend) -> Self {
         let shown = backend.shows_certificate();
         match self {
@@ -116,9 +117,9 @@ impl DialError {
 /// Time limits for connecting to a backend: of each step, and of all steps together.
 #[derive(Debug, Clone, Copy)]
 pub struct DialBudget<'a> {
-    /// For the steps.
+    /// Time limits of the steps.
     pub timeouts: &'a Timeouts,
-    /// Until the backend is ready.
+    /// Time limit until the backend is ready.
     pub total: Budget,
 }
 
@@ -140,29 +141,29 @@ impl DialBudget<'_> {
     }
 }
 
-/// How far a dial goes.
+/// The depth of a dial: the stage with which it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The TCP connection.
+    /// The TCP connection is established.
     Connected,
-    /// The greeting; the connection is still in clear text where AUTH would follow.
+    /// The greeting has come; the connection is still in clear text where AUTH would follow.
     Greeted,
-    /// Ready for USER.
+    /// The backend is ready for USER.
     Ready,
 }
 
-/// Hears of each stage that is done, in order.
+/// Receives each completed stage of a dial, in order.
 pub trait Progress {
-    /// This one, with what it has found.
+    /// Called when this stage is complete, with its result.
     fn done(&mut self, stage: DialStage, seen: Seen<'_>);
 }
 
-/// What a stage of a dial has found.
+/// The result of a stage of a dial.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen<'a> {
     /// The name's addresses, in the order in which they are tried.
     Addresses(&'a [SocketAddr]),
-    /// The connection goes there.
+    /// The address that the connection goes to.
     Connected(SocketAddr),
     /// The backend's reply: its greeting, or the one to AUTH.
     Reply(&'a Reply),
@@ -334,7 +335,7 @@ impl BackendConnection {
         }
     }
 
-    /// Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
+    /// Sends AUTH TLS. Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
     async fn auth(&mut self, budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
         let reply = self.ask(b"AUTH TLS\r\n", budget).await?;
         if reply.number() == 234 {
@@ -382,8 +383,8 @@ impl BackendConnection {
         self.reply_within(budget).await
     }
 
-    /// What has arrived of a backend that took nothing more: in TLS 1.3 the alert of one that has closed the connection for our
-    /// certificate may be there already.
+    /// The TLS error, if any, that has arrived from a backend to which nothing more can be sent: in TLS 1.3 the alert of a
+    /// backend that has closed the connection for our certificate may have been received already.
     async fn pending_tls_error(&mut self, budget: DialBudget<'_>) -> Option<ReplyError> {
         let _ = timeout(budget.reply(), self.fill()).await;
         match self.next_reply() {

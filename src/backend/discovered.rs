@@ -1,8 +1,8 @@
-//! Backends that name servers tell of: every address of a name, or the servers that SRV records list.
+//! Backends discovered by DNS: every address of a name, or the servers that SRV records list.
 //!
-//! An answer holds as long as its TTL says, within bounds, and the last one for as long as there is no other: neither a
-//! name server that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more
-//! gets no new logins and keeps its sessions.
+//! An answer holds as long as its TTL, within bounds, and the last one for as long as there is no other: neither a name server
+//! that fails nor one that knows no record takes backends away. A server that an answer doesn't list any more gets no new logins
+//! and keeps its sessions.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -25,18 +25,18 @@ use crate::outcome::BackendStatus;
 /// Answers are believed for no shorter and no longer than this, whatever their TTL.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 
-/// After a failure.
+/// The time until the next query after a failure.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 /// How long the name of one server of several may take: the others must not wait for it.
 const ONE_SERVER: Duration = Duration::from_secs(3);
 
-/// An entry of a site's `backends` that stands for servers which name servers tell of.
+/// An entry of a site's `backends` that stands for servers discovered by DNS.
 #[derive(Debug)]
 pub(super) struct Discovered {
     names: ServerNames,
     pub template: Template,
-    /// As configured, for metrics.
+    /// The entry as configured, for metrics.
     pub label: String,
     pub statuses: Arc<Statuses>,
     pub answer: Arc<LastAnswer>,
@@ -46,7 +46,7 @@ pub(super) struct Discovered {
     found: Mutex<Vec<Arc<Backend>>>,
 }
 
-/// Which servers an answer has added and removed.
+/// The servers that a DNS answer has added and removed.
 #[derive(Debug)]
 pub(super) struct Changes {
     pub found: Vec<Arc<Backend>>,
@@ -94,7 +94,7 @@ impl Discovered {
         self.answer.until()
     }
 
-    /// Asks them, and keeps what they say; returns when they are to be asked again.
+    /// Asks the name servers, and keeps their answer; returns when they are to be asked again.
     pub async fn ask(&self, dns: &[SocketAddr]) -> Result<Instant, DnsError> {
         let client = DnsClient::new(dns)?;
         let (servers, ttl) = match &self.names {
@@ -113,8 +113,9 @@ impl Discovered {
         Ok(until)
     }
 
-    /// Those of the servers that have addresses, and for how long they do. The names may be known to these name servers
-    /// alone. One whose name has no answer now has those of the last time, and is asked for again soon.
+    /// The servers that have addresses, and the least TTL of the answers. Their names are looked up at the name servers that
+    /// named them, which may be the only ones that know them. A server whose name has no answer now keeps its addresses of the
+    /// last time, and is asked for again soon.
     async fn with_addresses(
         &self,
         mut servers: Vec<Server>,
@@ -182,7 +183,7 @@ impl Discovered {
         }
     }
 
-    /// Makes backends of what name servers have said.
+    /// Makes backends of the servers that were found.
     pub fn apply_answer(&self, registry: &Registry) -> Changes {
         let mut found = lock(&self.found);
         let mut before = std::mem::take(&mut *found);

@@ -32,8 +32,8 @@ impl FailedDiscovery {
 }
 
 impl Pools {
-    /// Asks for the servers that nothing is known of yet, and waits a while for the answers. Without one the configuration is used
-    /// all the same, and it is asked for again.
+    /// Asks for the servers of entries that have no answer yet, and waits a while for the answers. Without one the configuration
+    /// is used all the same, and it is asked for again.
     pub async fn discover(
         &self,
         dns: &[SocketAddr],
@@ -67,7 +67,7 @@ impl Pools {
 }
 
 impl Pool {
-    /// Takes up what name servers have said of an entry.
+    /// Applies the last DNS answer for an entry.
     pub(super) fn apply_answer(&self, entry: &Discovered, registry: &Registry) -> Changes {
         let changes = entry.apply_answer(registry);
         // An answer that changes nothing must not begin the turns of the backends anew, each time.

@@ -1,4 +1,5 @@
-//! What a failure says of a backend: one decision for logins, for checks, and for the monitor that dials an ejected one.
+//! The conclusion from a failure about the backend: one decision for logins, for checks, and for the monitor that dials an
+//! ejected one.
 
 use std::io;
 
@@ -8,21 +9,22 @@ use super::dial::DialError;
 use crate::base::shortage::is_shortage;
 use crate::ftp::reply::{Class, Reply};
 
-/// What has failed.
+/// The party at fault for a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureCause {
     /// The backend doesn't work.
     Backend,
     /// The backend has enough to do: 421, or another 4yz to its greeting, USER or PASS.
     Busy,
-    /// This machine has no descriptor or port left, or the name server doesn't answer, or it was not the check's turn.
+    /// This machine or its name server is at fault: no descriptor or port is left, or the name server doesn't answer, or it was
+    /// not the check's turn.
     Local,
     /// The account or the password of the site's checks is wrong, and the backend works as far as that.
     CheckAccount,
 }
 
 impl DialError {
-    /// What it says of the backend.
+    /// The party at fault for this error.
     pub(super) fn failure_cause(&self) -> FailureCause {
         match self {
             Self::Dns(_) => FailureCause::Local,
@@ -46,7 +48,7 @@ impl DialError {
 }
 
 impl CheckError {
-    /// What it says of the backend.
+    /// The party at fault for this error.
     pub fn failure_cause(&self) -> FailureCause {
         match self {
             Self::Dial(error) => error.failure_cause(),
@@ -77,7 +79,7 @@ fn of_reply(reason: &ReplyError) -> FailureCause {
     }
 }
 
-/// Of a connection that was not made: whether this machine has nothing left to connect with.
+/// The cause of a connection that was not made: [`FailureCause::Local`] if this machine has nothing left to connect with.
 fn of_io(error: &io::Error) -> FailureCause {
     match is_shortage(error) {
         true => FailureCause::Local,

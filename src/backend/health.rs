@@ -6,21 +6,21 @@
 
 use std::time::{Duration, Instant};
 
-/// So many failures in a row eject a backend.
+/// Number of failures in a row that eject a backend.
 pub const FAILURES: u32 = 3;
 
-/// For how long the first time; each further time doubles it.
+/// Duration of a backend's first outage; each further one lasts twice as long.
 const FIRST_OUTAGE: Duration = Duration::from_secs(10);
 
-/// The longest. A backend that has stayed in for as long begins with the shortest again.
+/// The longest outage. A backend that has stayed in for as long begins with the shortest again.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(5 * 60);
 
 /// The health of one backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Health {
-    /// Since the last success.
+    /// The failures since the last success.
     failures: u32,
-    /// How often it was ejected since it last stayed in for long.
+    /// The number of outages since the backend last stayed in for long.
     outages: u32,
     outage: Option<Outage>,
     restored_at: Option<Instant>,
@@ -32,17 +32,17 @@ struct Outage {
     retry_at: Instant,
 }
 
-/// What has changed.
+/// A change in a backend's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthChange {
-    /// It was ejected, after so many failures.
+    /// The backend was ejected after this number of failures.
     Ejected {
-        /// How many in a row.
+        /// The number of failures in a row.
         failures: u32,
     },
-    /// It is back.
+    /// The backend takes logins again.
     Restored {
-        /// How long it was ejected.
+        /// For how long the backend was ejected.
         after: Duration,
     },
 }
@@ -77,7 +77,8 @@ impl Health {
         Some(HealthChange::Ejected { failures })
     }
 
-    /// Connecting to it has failed, and says nothing of it: an attempt that was due is made again soon.
+    /// Records that connecting to the backend has failed in a way that proves nothing about it: an attempt that was due is made
+    /// again soon.
     pub fn not_known(&mut self, now: Instant) {
         if let Some(outage) = &mut self.outage
             && outage.retry_at <= now
@@ -86,7 +87,7 @@ impl Health {
         }
     }
 
-    /// It has become ready for a login.
+    /// Records that the backend has become ready for a login.
     pub fn succeeded(&mut self, now: Instant) -> Option<HealthChange> {
         self.failures = 0;
         let outage = self.outage.take()?;
@@ -95,12 +96,12 @@ impl Health {
         Some(HealthChange::Restored { after })
     }
 
-    /// Since when it has been ejected.
+    /// Since when the backend has been ejected.
     pub fn ejected_since(&self) -> Option<Instant> {
         self.outage.map(|outage| outage.since)
     }
 
-    /// When it is to be tried again, if it is ejected.
+    /// When the backend is to be tried again, if it is ejected.
     pub fn retry_at(&self) -> Option<Instant> {
         self.outage.map(|outage| outage.retry_at)
     }

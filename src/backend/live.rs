@@ -21,36 +21,36 @@ use crate::observe::metrics::Metrics;
 use crate::outcome::BackendStatus;
 use crate::tls::Validity;
 
-/// One backend, as one site has it.
+/// Summary of one backend, as one site has it.
 #[derive(Debug)]
 pub struct BackendSummary {
     /// The site's name.
     pub site: String,
     /// The group's name, if it is a group's.
     pub group: Option<String>,
-    /// As configured.
+    /// The entry as configured.
     pub label: String,
-    /// Where it is.
+    /// The backend's address.
     pub address: String,
-    /// Its state.
+    /// The backend's state.
     pub status: BackendStatus,
-    /// For how long it has been out, if it is.
+    /// For how long the backend has been out, if it is.
     pub out_for: Option<Duration>,
-    /// What keeps logins from it.
+    /// The reason why the backend gets no new logins, if it gets none.
     pub drained_by: Option<DrainedBy>,
     /// The site's sessions at it.
     pub sessions: usize,
-    /// Those of all sites.
+    /// The sessions of all sites at the backend.
     pub all_sessions: usize,
-    /// How many these may be.
+    /// The limit of these sessions.
     pub max_sessions: Option<usize>,
-    /// Its share of the logins.
+    /// The backend's share of the logins, relative to the others'.
     pub weight: u32,
-    /// Whether it serves only where others can't.
+    /// Whether the backend serves only where others can't.
     pub backup: bool,
     /// The last check of it.
     pub last_check: Option<LastCheck>,
-    /// When its certificate is valid, as last seen.
+    /// The validity period of the backend's certificate, as last seen.
     pub certificate: Option<Validity>,
     /// The login of its checks, if they log in.
     pub check_login: Option<CheckLogin>,
@@ -59,11 +59,11 @@ pub struct BackendSummary {
 /// The login of the checks of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckLogin {
-    /// The user.
+    /// The user to log in as.
     pub user: String,
     /// The file with the password.
     pub password_file: PathBuf,
-    /// What is listed behind it, if anything is.
+    /// The directory that is listed after the login, if any.
     pub listed: Option<String>,
     /// Whether the password has been refused: checks end before USER then, but for one attempt every ten minutes.
     pub is_refused: bool,
@@ -79,12 +79,12 @@ pub enum DrainedBy {
     Operator,
 }
 
-/// One site.
+/// Summary of one site.
 #[derive(Debug)]
 pub struct SiteSummary<'a> {
-    /// What the configuration says of it.
+    /// The site as configured.
     pub site: &'a Site,
-    /// Its sessions.
+    /// The number of the site's sessions.
     pub sessions: usize,
     /// Whether an operator has taken it out of service.
     pub is_in_maintenance: bool,
@@ -103,7 +103,7 @@ pub enum OperatorError {
     NoBackend {
         /// The site's name.
         site: String,
-        /// What was asked for.
+        /// The backend asked for.
         backend: String,
     },
     /// The configuration itself keeps it from getting logins.
@@ -113,7 +113,7 @@ pub enum OperatorError {
     Configured {
         /// The site's name.
         site: String,
-        /// What was asked for.
+        /// The backend asked for.
         backend: String,
     },
 }
@@ -221,14 +221,14 @@ impl Pools {
         self.pool_of(site).map(|pool| pool.id())
     }
 
-    /// Where the first backend is that is configured by this name.
+    /// The address of the first backend that is configured by this name.
     pub fn address_of(&self, backend: &str) -> Option<String> {
         let mut all = self.all().flat_map(|pool| pool.backends());
         let named = all.find(|it| *it.label == *backend)?;
         Some(named.server.endpoint.to_string())
     }
 
-    /// Whether there is a backend of this name, host or address.
+    /// Whether a backend of this name, host or address exists.
     pub fn has_backend(&self, backend: &str) -> bool {
         let mut all = self.all().flat_map(|pool| pool.backends());
         all.any(|it| {
@@ -237,7 +237,7 @@ impl Pools {
         })
     }
 
-    /// One of the pools of a site.
+    /// Any one of the pools of a site.
     fn pool_of(&self, site: &str) -> Result<&Arc<Pool>, OperatorError> {
         let pool = self.all().find(|pool| pool.name() == site);
         pool.ok_or_else(|| OperatorError::NoSite(site.to_owned()))
@@ -350,7 +350,7 @@ mod tests {
             .acquire(metrics)
     }
 
-    /// Of each row the site, its sessions and those of all sites.
+    /// For each row, the site, its sessions at the backend, and those of all sites.
     fn counts(pools: &Pools) -> Vec<(String, usize, usize)> {
         let summaries = pools.summaries().into_iter();
         let counts = summaries.map(|it| (it.site, it.sessions, it.all_sessions));

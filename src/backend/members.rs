@@ -8,10 +8,10 @@ use super::checked::Availability;
 use super::site_backend::Backend;
 use crate::config::Balance;
 
-/// A site's backends: as configured and, where name servers say which ones there are, as found.
+/// A site's backends: as configured and, where they are discovered by DNS, as found.
 #[derive(Debug)]
 pub(super) struct Members {
-    /// In the order of the configuration.
+    /// The backends in the order of the configuration.
     backends: Vec<Arc<Backend>>,
     rotation: Mutex<Rotation>,
 }
@@ -24,12 +24,12 @@ impl Members {
         }
     }
 
-    /// All of them.
+    /// All backends.
     pub fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }
 
-    /// Those that may serve a new login, in the order in which they are to be tried.
+    /// The backends that may serve a new login, in the order in which they are to be tried.
     pub fn candidates(&self, balance: Balance, login_key: u64, now: Instant) -> Vec<Arc<Backend>> {
         let open = self.backends.iter().enumerate();
         let open = open.filter(|(_, backend)| backend.takes_logins());

@@ -1,9 +1,9 @@
 //! The legacy servers behind the sites, and the connections to them.
 //!
-//! What one configuration says of them is a site's [`Pool`]; what is known of them however often that is reloaded is the
-//! [`Registry`]'s: their ids, sessions and health, what was found out about a backend. `select` chooses the backend of a
-//! login in the order that [`balance`] has, [`dial`] leads to its [`control`] connection, and that to its [`data`]
-//! connections. An ejected backend is dialled by its [`monitor`] until it is back.
+//! One configuration's view of them is a site's [`Pool`]; what is known of them however often that is reloaded is the
+//! [`Registry`]'s: their ids, sessions and health, what was found out about a backend. `select` chooses the backend of a login in
+//! the order that [`balance`] has, [`dial`] leads to its [`control`] connection, and that to its [`data`] connections. An ejected
+//! backend is dialled by its [`monitor`] until it is back.
 
 mod backend_state;
 pub mod balance;

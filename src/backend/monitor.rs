@@ -1,5 +1,5 @@
-//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that
-//! are to be checked, and follows what name servers say of those that are to be discovered.
+//! Dials ejected backends until they are back, so that no client's login is the one that finds out; checks those that are to be
+//! checked, and follows the DNS answers for those that are to be discovered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub struct Monitors {
 }
 
 impl Monitors {
-    /// One for each backend of these sites that takes logins, and another one for each of them that is checked; those that
-    /// name servers tell of are followed.
+    /// Starts one monitor for each backend of these sites that takes logins, and another one for each that is checked. Servers
+    /// discovered by DNS are followed.
     pub fn start(pools: &Pools, context: &MonitorContext) -> Self {
         let configured = pools
             .all()

@@ -1,4 +1,4 @@
-//! What the tasks that watch backends are given.
+//! The context that the tasks watching backends are given.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use crate::config::Timeouts;
 use crate::net::resolve::Resolver;
 use crate::observe::metrics::Metrics;
 
-/// What every monitor needs of the process and of the configuration in use.
+/// The parts of the process and of the configuration in use that every monitor needs.
 #[derive(Debug, Clone)]
 pub struct MonitorContext {
-    /// For each step.
+    /// Time limits of each step.
     pub timeouts: Timeouts,
     /// The configured name servers.
     pub dns_servers: Vec<SocketAddr>,
-    /// Where the names of backends lead.
+    /// Resolves the host names of backends.
     pub resolver: Arc<Resolver>,
-    /// Where the states of backends live.
+    /// Holds the states of backends.
     pub registry: Arc<Registry>,
-    /// Where they are shown.
+    /// The metrics that show these states.
     pub metrics: Arc<Metrics>,
 }

@@ -1,4 +1,4 @@
-//! What one configuration says of a site's backends, tied to what the process knows of them.
+//! One configuration's view of a site's backends, tied to the process's state of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct Pool {
     waiting_heads: Arc<WaitingHeads>,
     /// As configured, in that order; at least one.
     pub(super) entries: Vec<ConfiguredBackend>,
-    /// What they stand for at the moment.
+    /// The backends that the entries stand for at the moment.
     members: ArcSwap<Members>,
     /// Notified when a login that waits for a backend may find one.
     candidates: Arc<Wakeup>,
@@ -57,7 +57,7 @@ pub struct BackendError {
     pub site: String,
     /// The backend's address as configured.
     pub backend: String,
-    /// What is wrong.
+    /// The cause.
     pub source: Box<BackendTlsError>,
 }
 
@@ -110,7 +110,7 @@ impl Pool {
         self.members.load().backends().to_vec()
     }
 
-    /// Those whose address is configured, for as long as the configuration is.
+    /// The backends whose address is configured, which last as long as the configuration.
     pub(super) fn configured(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.entries.iter().filter_map(|entry| match entry {
             ConfiguredBackend::One(backend) => Some(backend),
@@ -128,12 +128,12 @@ impl Pool {
         &self.site.name
     }
 
-    /// How many sessions the site has.
+    /// The number of the site's sessions.
     pub(super) fn site_sessions(&self) -> usize {
         self.state.sessions()
     }
 
-    /// What the transfers of the site's sessions share, those of earlier configurations included.
+    /// The bandwidth that the site's transfers share, those of sessions of earlier configurations included.
     pub fn bandwidth(&self) -> &Arc<SiteBandwidth> {
         &self.state.bandwidth
     }
@@ -165,7 +165,7 @@ impl Pool {
         self.members.load().are_out()
     }
 
-    /// For when that has become so.
+    /// Warns that all backends are out, once that has become so.
     pub(super) fn warn_of_last_resort(&self) {
         tracing::warn!(
             site = self.name(),

@@ -18,7 +18,7 @@ use crate::tls::{BackendClientCertificateLoader, BackendClientCertificates, NonC
 #[derive(Debug)]
 pub struct Pools {
     sites: HashMap<SiteId, SitePools>,
-    /// Those that backends are shown.
+    /// The client certificates that backends are shown.
     certificates: BackendClientCertificates,
 }
 
@@ -28,7 +28,7 @@ struct SitePools {
     site: Arc<Site>,
     /// For users of no group; `None` if there are no such users.
     own: Option<Arc<Pool>>,
-    /// As `site.groups`.
+    /// The pools of the site's groups, in the order of `site.groups`.
     groups: Vec<Arc<Pool>>,
 }
 
@@ -44,8 +44,8 @@ impl Pools {
         Self::reload(sites, registry, &none, SystemTime::now())
     }
 
-    /// The same at `now`, where backends are shown `former` certificates: what is valid of these stays in use where what lies
-    /// there isn't.
+    /// As [`load`](Self::load) at `now`, where backends are shown the `former` certificates: a valid one of these stays in use
+    /// where the one in its files isn't valid.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -101,7 +101,7 @@ impl Pools {
         pool.expect("invariant: users have a pool")
     }
 
-    /// What a site of this configuration is called.
+    /// The name of a site of this configuration.
     pub fn site_name(&self, site: SiteId) -> &str {
         self.sites
             .get(&site)
@@ -115,7 +115,7 @@ impl Pools {
             .flat_map(|pools| pools.own.iter().chain(&pools.groups))
     }
 
-    /// One pool of each site.
+    /// Any one pool of each site.
     pub(super) fn one_of_each_site(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.sites
             .values()

@@ -24,7 +24,7 @@ struct RegistryState {
     /// By name, which is what makes a site the same one after a reload.
     sites: HashMap<String, Arc<SiteState>>,
     backends: HashMap<BackendId, Arc<BackendState>>,
-    /// What name servers have said, for as long as a configuration in use asks them.
+    /// The last DNS answers, kept for as long as a configuration in use asks for them.
     answers: HashMap<ServerNames, Weak<LastAnswer>>,
     /// Notified when a login that waits for a backend may find one.
     candidates: Arc<Wakeup>,
@@ -46,7 +46,7 @@ impl Registry {
         site
     }
 
-    /// What name servers have last said of these.
+    /// The last DNS answer for these names.
     pub(super) fn last_answer(&self, names: &ServerNames) -> Arc<LastAnswer> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = known.answers.get(names).and_then(Weak::upgrade) {
@@ -64,7 +64,7 @@ impl Registry {
         Arc::clone(&known.candidates)
     }
 
-    /// This backend.
+    /// The state of this backend, new if it isn't known yet.
     pub(super) fn backend(&self, id: BackendId) -> Arc<BackendState> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(backend) = known.backends.get(&id) {

@@ -1,4 +1,5 @@
-//! Connecting a login to one of its site's backends: which are tried, for how long each, and what a failure says of it.
+//! Connecting a login to one of its site's backends: which are tried, for how long each, and the consequences of a failure for
+//! it.
 //!
 //! A [`Selection`] lives until the client has been sent a reply to USER. Until then the next backend may take over without
 //! the client noticing; after that never, since the password is for the one that asked for it.
@@ -28,9 +29,9 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 /// No backend has become ready for a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoBackend {
-    /// None could be connected to.
+    /// No backend could be connected to.
     Unavailable,
-    /// Those that could be have as many sessions as they may.
+    /// The backends that could be connected to have reached their limits of sessions.
     Full,
     /// An operator has taken the site out of service, be it while the login waited.
     Maintenance,
@@ -42,11 +43,11 @@ pub struct Selection {
     pool: Arc<Pool>,
     /// In the order in which they are to be tried.
     untried: Vec<Arc<Backend>>,
-    /// Those whose turn it was.
+    /// The backends tried so far.
     tried: Vec<Arc<Backend>>,
     /// See [`Pool::login_key`].
     login_key: u64,
-    /// The whole login's time.
+    /// The time limit of the whole login.
     total: Budget,
     /// The time in the queue, of all attempts together.
     queue: Budget,
@@ -62,8 +63,8 @@ struct Attempt {
     backend: Arc<Backend>,
     /// The time that it may take.
     time: Duration,
-    /// The login is nearly over, which is its client's doing: what the backend doesn't do in so short a time says nothing
-    /// of it.
+    /// The login is nearly over, which is its client's doing: what the backend doesn't do in so short a time proves nothing of
+    /// it.
     is_cut_short: bool,
 }
 
@@ -72,7 +73,7 @@ struct Attempt {
 pub struct Selected {
     /// The connection.
     pub connection: BackendConnection,
-    /// How long its reply to USER may take before the next backend's turn; `None` if there is no other.
+    /// How long the backend's reply to USER may take before the next backend's turn; `None` if there is no other.
     pub failover_timeout: Option<Duration>,
 }
 
@@ -92,7 +93,7 @@ impl Selection {
         }
     }
 
-    /// Whose they are.
+    /// The pool of these backends.
     pub fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.pool)
     }
@@ -240,7 +241,7 @@ impl Selection {
         Some((self.untried.remove(position), slot))
     }
 
-    /// Since the login began, name servers may have told of others, or one may have gone down.
+    /// Since the login began, name servers may have announced others, or one may have gone down.
     fn renew_untried(&mut self) {
         let now = Instant::now().into_std();
         self.untried = self.pool.candidates(self.login_key, now);
@@ -340,8 +341,8 @@ impl Drop for WaitingHead<'_> {
 }
 
 impl DialBudget<'_> {
-    /// For one of so many backends that are left, where there are several. One that accepts connections and then says
-    /// nothing must not use up the time of those after it, and all of them together not the patience of the client, which
+    /// The budget for one of `untried` backends that are left, where there are several. One that accepts connections and then
+    /// sends nothing must not use up the time of those after it, and all of them together not the patience of the client, which
     /// is some 20 seconds (FileZilla).
     fn attempt(self, untried: usize) -> Self {
         let total = match self.timeouts.backend_attempt {

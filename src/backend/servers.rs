@@ -1,5 +1,5 @@
-//! The servers that records of name servers stand for, in an order that the records alone decide: every instance has the
-//! same one. The last answer that listed them.
+//! The servers that DNS records stand for, in an order that the records alone decide: every instance has the same one. The last
+//! answer that listed them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,9 +14,9 @@ use crate::net::dns::ServiceRecord;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub endpoint: Endpoint,
-    /// Those of its host, where name servers have told them; else they are looked up for each connection.
+    /// The addresses of the host, where name servers have answered with them; else the host is looked up for each connection.
     pub addresses: Vec<IpAddr>,
-    /// Its share, if its record says one; else it is that of its entry.
+    /// The server's share of the logins, if its record states one; else that of its entry applies.
     pub weight: Option<u32>,
     /// See [`Candidate::tier`](super::balance::Candidate::tier).
     pub tier: u32,
@@ -34,7 +34,7 @@ impl Server {
     }
 }
 
-/// What name servers have last said of an entry, which outlives reloads.
+/// The last DNS answer for an entry, which outlives reloads.
 #[derive(Debug, Default)]
 pub(super) struct LastAnswer(Mutex<Option<Answer>>);
 
@@ -53,7 +53,7 @@ impl LastAnswer {
             .map_or_else(Vec::new, |answer| answer.servers.clone())
     }
 
-    /// Until when it holds, if there is one.
+    /// Until when the answer holds, if there is one.
     pub fn until(&self) -> Option<Instant> {
         self.lock().as_ref().map(|answer| answer.until)
     }
@@ -68,7 +68,7 @@ impl LastAnswer {
     }
 }
 
-/// One server at each address, in an order that depends on nothing else.
+/// One server for each address, in an order that depends on the addresses alone.
 pub(super) fn at_each(mut addresses: Vec<IpAddr>, port: u16) -> Vec<Server> {
     addresses.sort_unstable();
     let server = |address: IpAddr| {

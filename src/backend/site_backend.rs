@@ -1,4 +1,4 @@
-//! One backend, as one site has it, and its slots for sessions.
+//! One backend, as one site has it, with its slots for sessions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,28 +22,28 @@ use crate::observe::metrics::{BackendSession, Metrics};
 /// Backups come behind every priority that SRV records have.
 const BACKUP_TIER: u32 = 1 << 16;
 
-/// One backend, as one site has it.
+/// One of a site's backends: its settings, its server, and the state that lasts across reloads.
 #[derive(Debug)]
 pub struct Backend {
     pub(super) settings: config::Backend,
-    /// Where it is.
+    /// The server's host, port and addresses.
     pub(super) server: Server,
-    /// The id of that.
+    /// The id of this server.
     pub(super) id: BackendId,
-    /// Its and its siblings' states, if it was discovered.
+    /// The states of this backend and its siblings, if it was discovered by DNS.
     pub(super) statuses: Option<Arc<Statuses>>,
-    /// None for one in clear text.
+    /// TLS settings; `None` for a backend in clear text.
     pub(super) tls: Option<UpstreamTls>,
-    /// How it is checked, if it is.
+    /// The backend's checks, if it is checked.
     pub(super) checks: Option<BackendChecks>,
     /// The site's name, for log and metrics.
     pub(super) site: String,
-    /// Its entry as configured, for metrics.
+    /// The name or address of its entry as configured, for metrics.
     pub(super) label: Arc<str>,
     /// See [`Candidate::identity`].
     pub(super) identity: u64,
     pub(super) state: Arc<BackendState>,
-    /// What is known of it at this site alone.
+    /// The state of this backend at this site alone.
     pub(super) at_site: Arc<SiteBackendState>,
 }
 
@@ -91,7 +91,7 @@ impl Backend {
         }
     }
 
-    /// Takes a slot for a session; `None` if it has as many as it may.
+    /// Takes a slot for a session; `None` if it has no free one.
     pub(super) fn acquire(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<BackendSlot> {
         if !self.state.acquire(self.limit()) {
             return None;
@@ -106,7 +106,8 @@ impl Backend {
         Some(slot)
     }
 
-    /// What the site may have of it, as the configuration in use says: a login that waits may be of an earlier one.
+    /// The limit of the site's sessions at this backend according to the configuration in use: a waiting login may be of an
+    /// earlier one.
     fn limit(&self) -> Option<usize> {
         let mut limit = self.settings.max_sessions;
         if limit.is_some() {
@@ -119,13 +120,13 @@ impl Backend {
         limit
     }
 
-    /// Whether it is shown a certificate of ours, if it asks for one.
+    /// Whether the backend is shown a certificate of ours, if it asks for one.
     pub(super) fn shows_certificate(&self) -> bool {
         let tls = self.tls.as_ref();
         tls.is_some_and(|tls| tls.client.certificate().is_some())
     }
 
-    /// What its entry is called in metrics: its name, or its address as configured.
+    /// The label of its entry in metrics: its name, or its address as configured.
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
@@ -135,7 +136,7 @@ impl Backend {
         self.state.avoided(now)
     }
 
-    /// Remembers those for later sessions; returns whether they are new.
+    /// Remembers these methods as ones to avoid in later sessions; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
         self.state.avoid(methods, now)
     }
@@ -151,7 +152,7 @@ impl Drop for BackendSlot {
 }
 
 impl fmt::Display for Backend {
-    /// Its address, and what it is configured as if that is something else.
+    /// Writes the backend's address, and its label in the configuration if that differs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.server.endpoint.to_string();
         f.write_str(&address)?;

@@ -1,5 +1,5 @@
-//! What lives as long as the process of one backend at one of the sites that have it: health, session count, when its certificate
-//! is valid, and whether an operator has drained it.
+//! State of one backend at one site that lasts as long as the process: health, session count, when its certificate is valid, and
+//! whether an operator has drained it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use crate::base::fair_queue::FairQueue;
 use crate::base::wakeup::Wakeup;
 use crate::tls::Validity;
 
-/// What lives as long as the process of one backend at one of the sites that have it.
+/// State of one backend at one site that lasts as long as the process.
 #[derive(Debug, Default)]
 pub(super) struct SiteBackendState {
     /// Whether an operator has drained it for this site, until it is made ready or the process ends.
     pub drained: AtomicBool,
     /// The site's sessions at it.
     sessions: AtomicUsize,
-    /// What it has shown.
+    /// The last certificate that the backend has shown.
     certificate: Mutex<SeenCertificate>,
     /// From what its logins come to, and not from those of another site, which may speak to it in another way: TLS, certificates
     /// and PROXY headers are those of a site's entry.
     health: Mutex<Health>,
     /// Notified when it is ejected.
     pub ejected: Wakeup,
-    /// Whose turn it is to dial it while it is ejected, of the site's pools that have it.
+    /// Gives the site's pools that have this backend turns to dial it while it is ejected.
     pub redial: FairQueue,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct SiteBackendState {
 struct SeenCertificate {
     /// In DER; empty if only its validity is known.
     der: Vec<u8>,
-    /// When it is valid.
+    /// The period in which it is valid.
     validity: Option<Validity>,
 }
 
@@ -44,12 +44,12 @@ impl SiteBackendState {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// When the certificate that it showed last is valid.
+    /// The validity period of the certificate that the backend showed last.
     pub fn certificate(&self) -> Option<Validity> {
         self.lock_certificate().validity
     }
 
-    /// It has shown this one; returns whether it is another one than before.
+    /// Records the certificate that the backend has shown; returns whether it differs from the one before.
     pub fn learn_certificate(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut seen = self.lock_certificate();
         let is_new = seen.der[..] != certificate[..];
@@ -60,7 +60,8 @@ impl SiteBackendState {
         is_new
     }
 
-    /// It has shown one of which no more than this is known: to a check, or one that was refused for its end.
+    /// Records the validity period of a certificate of which nothing else is known: one shown to a check, or one refused because
+    /// it has expired.
     pub fn learn_validity(&self, validity: Validity) {
         let mut seen = self.lock_certificate();
         if seen.validity != Some(validity) {
@@ -82,7 +83,7 @@ impl SiteBackendState {
         *self.lock_health()
     }
 
-    /// Notes that it has become ready for a login, or not.
+    /// Records that the backend has become ready for a login, or not.
     pub fn record_health(
         &self,
         record: impl FnOnce(&mut Health) -> Option<HealthChange>,
@@ -98,12 +99,12 @@ impl SiteBackendState {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one session more.
+    /// Counts one session of the site at the backend more.
     pub fn count(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one session less.
+    /// Counts one session of the site at the backend less.
     pub fn release(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! What lives as long as the process of one site: id, session count, bandwidth, what operators have changed, and what is known of
-//! its backends.
+//! State of one site that lasts as long as the process: id, session count, bandwidth, what operators have changed, and what is
+//! known of its backends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use super::waiting_heads::WaitingHeads;
 use crate::base::{BackendId, SiteId};
 use crate::limit::SiteBandwidth;
 
-/// What lives as long as the process of one site.
+/// State of one site that lasts as long as the process.
 #[derive(Debug)]
 pub(super) struct SiteState {
     pub id: SiteId,
@@ -20,11 +20,11 @@ pub(super) struct SiteState {
     waiting_heads: Mutex<HashMap<Option<String>, Arc<WaitingHeads>>>,
     /// What the transfers of its sessions share.
     pub bandwidth: Arc<SiteBandwidth>,
-    /// Of its checks.
+    /// The logins of the site's checks.
     pub probe_logins: ProbeLogins,
     /// Whether an operator has taken it out of service, until it is put back or the process ends.
     pub maintenance: AtomicBool,
-    /// Its backends: those that a configuration or a session still has, and those that are drained.
+    /// The site's backends: those that a configuration or a session still has, and those that are drained.
     backends: Mutex<HashMap<BackendId, Arc<SiteBackendState>>>,
     /// The checks of its backends, for as long as a configuration in use has them: what they found of one that is checked
     /// no more must not outlast them.
@@ -32,7 +32,7 @@ pub(super) struct SiteState {
 }
 
 impl SiteState {
-    /// Of a site that is new.
+    /// The state of a new site.
     pub fn new(id: SiteId) -> Self {
         Self {
             id,
@@ -46,7 +46,7 @@ impl SiteState {
         }
     }
 
-    /// Counts one session more, unless there are as many as there may be.
+    /// Counts one session more, unless the limit is reached.
     pub fn acquire(&self, limit: usize) -> bool {
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
         let acquired = self
@@ -76,14 +76,14 @@ impl SiteState {
         state
     }
 
-    /// This backend of it: what every configuration in use has in common.
+    /// The state of this backend at the site, which all configurations in use share.
     pub fn backend(&self, id: BackendId) -> Arc<SiteBackendState> {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         backends.retain(|_, it| Arc::strong_count(it) > 1 || it.drained.load(Ordering::Relaxed));
         Arc::clone(backends.entry(id).or_default())
     }
 
-    /// Its sessions, those of earlier configurations included.
+    /// The number of the site's sessions, those of earlier configurations included.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }

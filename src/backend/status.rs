@@ -1,4 +1,4 @@
-//! What becomes of a backend's state, from logins and from checks: for log and metrics, and for the logins that come.
+//! The consequences of logins and checks for a backend's state: for log and metrics, and for the logins to come.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,13 +17,13 @@ use crate::outcome::{BackendStatus, CheckStage};
 use crate::tls::Validity;
 
 impl Backend {
-    /// Its state, from logins and checks together.
+    /// The backend's state, from logins and checks together.
     pub(super) fn availability(&self) -> Availability {
         let checked = self.checks.as_ref().map(|checks| checks.state.checked());
         Availability::of(&self.at_site.health(), checked.as_ref())
     }
 
-    /// It has become ready for a login.
+    /// Records that the backend has become ready for a login.
     pub(super) fn succeeded(&self, metrics: &Metrics, now: Instant) {
         let change = self.at_site.record_health(|health| health.succeeded(now));
         if let Some(HealthChange::Restored { after }) = change {
@@ -35,7 +35,7 @@ impl Backend {
         }
     }
 
-    /// It has not become ready for a login; returns whether that ejects it.
+    /// Records that the backend has not become ready for a login; returns whether that ejects it.
     pub(super) fn failed(&self, error: &DialError, metrics: &Metrics, now: Instant) -> bool {
         if let DialError::Handshake(fault) = error
             && let Some(expired) = fault.expired()
@@ -155,13 +155,14 @@ impl Backend {
         }
     }
 
-    /// Shows its state, as the sites of the configuration in use have it: this may be one of an earlier one.
+    /// Shows the backend's state in metrics, as the sites of the configuration in use have it: `self` may be one of an earlier
+    /// one.
     pub(super) fn report(&self, metrics: &Metrics) {
         self.state
             .for_each_shown(|backend| backend.show_status(metrics));
     }
 
-    /// Only a limit makes the number of sessions a matter of its state.
+    /// Updates the shown status wherever this backend has a limit of sessions: only then does it depend on their number.
     pub(super) fn report_if_limited(&self, metrics: &Metrics) {
         self.state.for_each_shown(|backend| {
             if backend.settings.max_sessions.is_some() {

@@ -19,7 +19,7 @@ impl Statuses {
         all.values().copied().min_by_key(rank)
     }
 
-    /// Forgets all others, and takes these for up until it hears of them.
+    /// Forgets all backends but these, and takes these for up until their states are reported.
     pub fn keep_only<'a>(&self, ids: impl Iterator<Item = &'a BackendId>) {
         let mut all = self.lock();
         let before = std::mem::take(&mut *all);

@@ -1,4 +1,4 @@
-//! What all servers of an entry of a site's `backends` have in common, and a backend for each of them.
+//! The settings that all servers of an entry of a site's `backends` have in common, and a backend for each server.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Site};
 use crate::tls::{BackendClientCertificateLoader, BackendTlsError};
 
-/// What all servers of an entry have in common.
+/// The settings that all servers of an entry have in common.
 #[derive(Debug)]
 pub(super) struct Template {
     pub settings: config::Backend,
@@ -39,7 +39,7 @@ impl Template {
         })
     }
 
-    /// One of the servers.
+    /// A backend for one of the servers.
     pub fn backend(
         &self,
         server: Server,

@@ -6,7 +6,7 @@ use crate::tls::{BackendClientCertificateLoader, BackendTlsClient, BackendTlsErr
 /// TLS towards a backend.
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamTls {
-    /// When it starts.
+    /// When TLS starts.
     pub start: TlsMode,
     pub client: BackendTlsClient,
 }
@@ -24,7 +24,7 @@ impl UpstreamTls {
         })
     }
 
-    /// The same towards a server of this host, whose own name its certificate may have to have.
+    /// A copy of these settings for a server of this host, whose own name its certificate may have to have.
     pub fn towards(&self, settings: &config::Backend, host: &str) -> Result<Self, BackendTlsError> {
         let tls = settings.tls.as_ref();
         let each = tls.is_some_and(|tls| tls.server_name == ExpectedName::OfEachServer);

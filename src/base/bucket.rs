@@ -18,12 +18,12 @@ impl Expires for LeakyBucket {
 }
 
 impl LeakyBucket {
-    /// No drop.
+    /// An empty bucket.
     pub fn empty(now: Instant) -> Self {
         Self { empty_at: now }
     }
 
-    /// One drop more, where each takes `interval` to leak.
+    /// The bucket with one drop more, where each takes `interval` to leak.
     pub fn with_drop(self, interval: Duration, now: Instant) -> Self {
         Self {
             empty_at: self.empty_at.max(now) + interval,
@@ -37,7 +37,7 @@ impl LeakyBucket {
         }
     }
 
-    /// How long it takes until there are no more drops than leak in `window`.
+    /// How long it takes until the bucket holds no more drops than leak in `window`.
     pub fn excess(self, window: Duration, now: Instant) -> Duration {
         self.empty_at.saturating_duration_since(now + window)
     }

@@ -11,17 +11,17 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So long, from now on.
+    /// A budget of this time from now on.
     pub fn new(time: Duration) -> Self {
         Self::until(Instant::now() + time)
     }
 
-    /// Until then.
+    /// A budget until this moment.
     pub fn until(by: Instant) -> Self {
         Self { by }
     }
 
-    /// What is left.
+    /// The time left.
     pub fn left(self) -> Duration {
         self.by.saturating_duration_since(Instant::now())
     }

@@ -10,13 +10,13 @@ use std::time::Instant;
 pub(crate) struct ExpiringMap<K, E> {
     capacity: usize,
     entries: HashMap<K, E>,
-    /// The same keys, in the order in which they expire.
+    /// The keys of `entries`, in the order in which they expire.
     by_expiry: BTreeSet<(Instant, K)>,
 }
 
 /// A value that expires.
 pub(crate) trait Expires {
-    /// When it expires. Must not change while the value is in a map.
+    /// When the value expires. Must not change while the value is in a map.
     fn expires_at(&self) -> Instant;
 }
 

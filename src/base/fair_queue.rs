@@ -6,7 +6,7 @@ use tokio::sync::{Mutex, MutexGuard};
 #[derive(Debug, Default)]
 pub struct FairQueue(Mutex<()>);
 
-/// Whose turn it is; over when this is dropped.
+/// A turn in the queue; over when this is dropped.
 #[must_use = "the turn ends when this is dropped"]
 pub struct Turn<'a> {
     _guard: MutexGuard<'a, ()>,

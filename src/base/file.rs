@@ -7,11 +7,11 @@ use std::path::Path;
 /// Why a file isn't read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It can't be opened or read.
+    /// The file can't be opened or read.
     Io(io::Error),
-    /// A directory, a pipe or a device.
+    /// The path is a directory, a pipe or a device.
     NotAFile,
-    /// Longer than the limit.
+    /// The file is longer than the limit.
     TooLong,
 }
 
@@ -39,7 +39,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-/// What helps where a file can't be read.
+/// Advice where a file can't be read, to follow the error.
 pub fn unreadable(path: &Path, error: &io::Error) -> &'static str {
     let text = path.to_string_lossy();
     if text.contains('~') || text.contains('$') {

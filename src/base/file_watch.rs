@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 /// A watch over files, which its owner polls.
 pub trait FileWatch: Send + 'static {
-    /// What it finds in files that have changed.
+    /// The type of findings in files that have changed.
     type Found: fmt::Debug + Send + 'static;
 
     /// Looks at the files. Blocks on the file system.
@@ -56,14 +56,14 @@ pub struct Debounce<S> {
     changing: Option<S>,
 }
 
-/// What a state is to a [`Debounce`].
+/// The result of showing a state to a [`Debounce`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stability {
-    /// It has counted before.
+    /// The state has counted before.
     Unchanged,
-    /// One poll has found it.
+    /// The state has been found by one poll.
     Changing,
-    /// It counts from now on.
+    /// The state counts from now on.
     Settled,
 }
 

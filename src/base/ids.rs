@@ -12,12 +12,12 @@ pub struct SessionId(pub u64);
 pub struct InstanceId(u64);
 
 impl InstanceId {
-    /// One that no process has had. The keys of a hasher come from the operating system's source of random numbers.
+    /// An id that no process has had. The keys of a hasher come from the operating system's source of random numbers.
     pub fn random() -> Self {
         Self(RandomState::new().hash_one(()))
     }
 
-    /// This one.
+    /// The id of this number.
     #[cfg(test)]
     pub fn of(number: u64) -> Self {
         Self(number)

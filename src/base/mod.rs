@@ -1,5 +1,5 @@
-//! What every other module may use, and what is written once: ids, state per client, text and files from outside, time
-//! budgets, and tasks that end with their handles.
+//! Basics that every other module may use: ids, state per client, text and files from outside, time budgets, and tasks that end
+//! with their handles.
 
 pub mod address;
 pub(crate) mod bucket;

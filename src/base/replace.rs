@@ -120,7 +120,7 @@ impl<'f> Replacement<'f> {
         Ok(replacement)
     }
 
-    /// Puts it in the place of the file, in one step.
+    /// Moves the new file into the place of the old one, in one step.
     ///
     /// # Errors
     /// Those of `rename(2)` and `fsync(2)`.

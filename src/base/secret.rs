@@ -1,4 +1,4 @@
-//! What no log line, message or debug output may show.
+//! Secrets, which no log line, message or debug output may show.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -8,19 +8,19 @@ use std::hash::{BuildHasher, RandomState};
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Keeps this to itself.
+    /// Makes a secret of this content.
     pub fn new(content: Vec<u8>) -> Self {
         Self(content)
     }
 
-    /// One that can't be guessed: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
+    /// A secret that can't be guessed: 32 hexadecimal digits. The keys of a hasher come from the operating system's source of
     /// random numbers.
     pub fn random() -> Self {
         let [one, other] = std::array::from_fn(|_| RandomState::new().hash_one(()));
         Self(format!("{one:016x}{other:016x}").into_bytes())
     }
 
-    /// To send it, and for nothing else.
+    /// The content, to be sent and for no other use.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

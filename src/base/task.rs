@@ -15,7 +15,7 @@ pub struct Task<T> {
 }
 
 impl<T: Send + 'static> Task<T> {
-    /// Starts it.
+    /// Spawns the future as a task.
     pub fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
         let handle = tokio::spawn(future);
         Self {
@@ -29,7 +29,7 @@ impl<T: Send + 'static> Task<T> {
         (&mut self.handle).await.ok()
     }
 
-    /// Ends it, and waits until what it owned is dropped: after `drop` alone it may be used a moment longer.
+    /// Ends the task, and waits until its values are dropped: after `drop` alone it may be used a moment longer.
     pub async fn end(mut self) {
         self.abort.abort();
         // Aborted, or done before.

@@ -25,7 +25,7 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The same, however many bytes there are.
+/// As [`escape`], however many bytes there are.
 pub fn escape_whole(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -60,7 +60,7 @@ pub fn escape_path(path: &Path) -> String {
     escape_whole(path.as_os_str().as_encoded_bytes())
 }
 
-/// What [`escape`] looks at: all that has to be kept of a value that is only shown.
+/// The part of a value that [`escape`] looks at: all that has to be kept of a value that is only shown.
 pub fn shown_part(bytes: &[u8]) -> &[u8] {
     // One more than is shown tells that there are more.
     &bytes[..bytes.len().min(MAX_ESCAPED_BYTES + 1)]

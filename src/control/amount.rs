@@ -33,7 +33,7 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", bytes(bytes_per_second.round() as u64))
 }
 
-/// The share of what there is to be, if there isn't more already. It is 100% only when all is there.
+/// The share of the expected bytes, if there aren't more already. It is 100% only when all have come.
 pub fn share(bytes: u64, size: Option<u64>) -> Option<String> {
     let size = size.filter(|size| bytes <= *size)?;
     let percent = match size {

@@ -1,4 +1,4 @@
-//! What the process has answered: JSON, of which each command reads what it shows. It is passed on to programs as it came.
+//! The process's answer: JSON, of which each command reads what it shows. It is passed on to programs as it came.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,21 +19,21 @@ pub struct ApiAnswer {
     members: BTreeMap<String, Box<RawValue>>,
 }
 
-/// How often something is asked for.
+/// The number of times that something is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
-    /// Once.
+    /// The question is asked once.
     One,
-    /// Again and again.
+    /// The question is asked repeatedly.
     Many,
 }
 
-/// What an answer lists.
+/// A list in an answer.
 #[derive(Debug)]
 pub struct List<T> {
     /// The entries, at most as many as were asked for.
     pub entries: Vec<T>,
-    /// How many there are.
+    /// The number of entries in all.
     pub total: usize,
 }
 
@@ -49,19 +49,19 @@ impl ApiAnswer {
         }
     }
 
-    /// What it says of one thing.
+    /// The value of a member of the answer.
     pub fn member<T: DeserializeOwned>(&self, name: &'static str) -> Result<T, Unreadable> {
         Ok(serde_json::from_str(self.raw(name)?.get())?)
     }
 
-    /// The same as text that can be shown on a terminal.
+    /// The value of a member as text that can be shown on a terminal.
     pub fn text(&self, name: &'static str) -> Result<String, Unreadable> {
         let text: String = self.member(name)?;
         let lines: Vec<String> = text.lines().map(|line| Masked(line).to_string()).collect();
         Ok(lines.join("\n"))
     }
 
-    /// What it lists under this name.
+    /// The list under this name.
     pub fn list<T: DeserializeOwned>(&self, name: &'static str) -> Result<List<T>, Unreadable> {
         Ok(List {
             entries: self.member(name)?,
@@ -69,7 +69,7 @@ impl ApiAnswer {
         })
     }
 
-    /// What it says of one thing, as JSON in one line.
+    /// The value of a member, as JSON in one line.
     pub fn json(&self, name: &'static str) -> Result<String, Unreadable> {
         Ok(one_line(self.raw(name)?))
     }
@@ -95,7 +95,7 @@ impl ApiAnswer {
 }
 
 impl<T> List<T> {
-    /// The line that says how many there are beside the entries; nothing if that is all.
+    /// The line that tells how many entries there are beyond these; empty if there are none.
     pub fn rest(&self) -> String {
         match self.total.saturating_sub(self.entries.len()) {
             0 => String::new(),

@@ -13,11 +13,11 @@ use super::table::{Column, Table};
 /// The backends.
 #[derive(Debug)]
 pub struct Backends {
-    /// Those of this site.
+    /// The site whose backends are shown; `None` for all.
     pub site: Option<String>,
 }
 
-/// What is shown of one.
+/// The members of a backend that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Backend {
     site: String,
@@ -43,7 +43,7 @@ struct Check {
 }
 
 impl Backend {
-    /// Whether it is neither out nor drained.
+    /// Whether the backend is neither out nor drained.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.state.as_str(), "up" | "full")
     }
@@ -53,7 +53,7 @@ impl Backend {
         Request::list("/api/v1/backends").with("site", site)
     }
 
-    /// Why it is in its state, as far as that is known.
+    /// Why the backend is in its state, as far as that is known.
     pub(super) fn reason(&self, now: Timestamp) -> Vec<String> {
         let out_since = self.out_since.as_deref();
         let out = out_since.and_then(|moment| since(moment, now));
@@ -83,7 +83,7 @@ impl Backend {
         }
     }
 
-    /// How far its limit is used up, where other sites have a part in that.
+    /// How far the backend's limit is used up, where other sites have a part in that.
     fn use_by_all_sites(&self) -> Option<String> {
         let max = self.max_sessions?;
         let all = self.all_sessions;

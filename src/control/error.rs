@@ -8,16 +8,16 @@ use thiserror::Error;
 
 use crate::base::text::rounded;
 
-/// Why there is no answer to show.
+/// The reason why there is no answer to show.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// There is no such file.
+    /// The socket's file doesn't exist.
     #[error(
         "there is no socket {0}: Portcullis isn't running, or its configuration doesn't say `admin: {{socket: {0}}}`; where it \
          names another one, add `--socket PATH`"
     )]
     NoSocket(PathBuf),
-    /// Nothing accepts connections there.
+    /// No process accepts connections at the socket.
     #[error(
         "nothing listens on {0}: Portcullis has ended, or it isn't its socket; `--socket PATH` names the one of the key \
          `admin.socket`"
@@ -29,7 +29,7 @@ pub enum ControlError {
          or run the command by sudo"
     )]
     Denied(PathBuf),
-    /// Another fault of the connection's begin.
+    /// The connection failed for another reason.
     #[error("can't connect to {0}: {1}; `--socket PATH` names another socket")]
     Connect(PathBuf, #[source] io::Error),
     /// The answer isn't there in time.
@@ -40,7 +40,7 @@ pub enum ControlError {
     TimedOut {
         /// The socket.
         path: PathBuf,
-        /// For how long was waited.
+        /// How long was waited.
         after: Duration,
     },
     /// The connection broke off, or what came is no HTTP.
@@ -48,7 +48,7 @@ pub enum ControlError {
         "{0} gave no complete answer: {1}; either the process has ended, or it isn't the socket of Portcullis"
     )]
     Broken(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// More than is read.
+    /// The answer is longer than what is read.
     #[error("the answer of {0} is longer than 64 MiB: ask for less of it, such as one site's")]
     TooLong(PathBuf),
     /// HTTP, but none of Portcullis' answers.
@@ -65,7 +65,7 @@ pub enum ControlError {
     Runtime(#[source] io::Error),
 }
 
-/// What is wrong with an answer.
+/// The fault of an answer.
 #[derive(Debug, Error)]
 pub enum Unreadable {
     /// No JSON, or of another form.
@@ -74,7 +74,7 @@ pub enum Unreadable {
     /// Something that belongs into it isn't there.
     #[error("it has no `{0}`")]
     Missing(&'static str),
-    /// A later API.
+    /// The answer is of a later version of the API.
     #[error(
         "it is of version {0} of the API, and this program reads version 1: use the program that the process was started from"
     )]

@@ -13,7 +13,7 @@ use super::table::{Column, Table};
 #[derive(Debug)]
 pub struct Guard;
 
-/// What is shown of one.
+/// The members of a client that are shown.
 #[derive(Debug, Deserialize)]
 struct Guarded {
     client: String,

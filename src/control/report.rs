@@ -1,4 +1,4 @@
-//! Shows what the process says of a subject, once or again and again, and has the process do something.
+//! Shows the process's report on a subject, once or repeatedly, and asks the process for actions.
 
 use std::io;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::error::{ControlError, Unreadable};
 use super::screen::Screen;
 use super::socket::{Request, Socket};
 
-/// Between two rounds.
+/// The time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// For whom something is shown.
+/// The audience that a report is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people: a table.
@@ -24,18 +24,18 @@ pub enum Format {
     Json,
 }
 
-/// What a text for people depends on beside the answers.
+/// The frame of a text for people: all that the text depends on beside the answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame {
-    /// No line is wider.
+    /// The width of the text: no line is wider.
     pub width: usize,
     /// The time.
     pub now: Timestamp,
 }
 
-/// A subject that can be shown, from the answers to so many requests.
+/// A subject that can be shown, from the answers to `N` requests.
 pub trait Report<const N: usize> {
-    /// What is asked, one after the other.
+    /// The requests, sent one after the other.
     fn requests(&self) -> [Request; N];
 
     /// For people, from the answers in the order of the requests.
@@ -69,7 +69,7 @@ pub fn show<const N: usize>(
     })
 }
 
-/// Has the process do what is asked, and says what it has done.
+/// Sends a request for an action; returns the process's report of what it has done.
 pub fn act(socket: &Socket, request: Request) -> Result<String, ControlError> {
     let answer = runtime()?.block_on(socket.ask(request))?;
     answer.text("done").map_err(|error| foreign(socket, error))

@@ -13,7 +13,7 @@ const LEAST_WIDTH: usize = 40;
 /// The top left corner, with nothing behind it.
 const CLEARED: &str = "\x1b[H\x1b[2J";
 
-/// Where rounds are shown.
+/// The terminal, or another output, on which rounds are shown.
 #[derive(Debug)]
 pub struct Screen {
     output: Stdout,
@@ -25,12 +25,12 @@ pub struct Screen {
 enum Place {
     /// A terminal, which each round fills.
     Redrawn,
-    /// Lines behind lines.
+    /// Other output: lines after lines.
     Stream,
 }
 
 impl Screen {
-    /// Standard output.
+    /// The screen of standard output.
     pub fn of_stdout(rounds: Rounds) -> Self {
         let output = io::stdout();
         let place = match rounds {
@@ -74,7 +74,7 @@ impl Screen {
     }
 }
 
-/// The first lines of a text, so that the terminal doesn't scroll; the last one says how many are left out.
+/// The first lines of a text, so that the terminal doesn't scroll; the last one tells how many are left out.
 fn fitting(text: &str, rows: usize) -> String {
     // The cursor has the last row.
     let room = rows.saturating_sub(1);

@@ -11,16 +11,16 @@ use super::report::{Frame, Report};
 use super::socket::Request;
 use super::table::{Column, Table};
 
-/// Which sessions or transfers are shown.
+/// A filter for the sessions or transfers that are shown.
 #[derive(Debug, Default)]
 pub struct Filter {
-    /// Those of this site.
+    /// The site of the sessions.
     pub site: Option<String>,
-    /// Those of this address or network.
+    /// The client's address or network.
     pub client: Option<String>,
-    /// Those of this user.
+    /// The user of the sessions.
     pub user: Option<String>,
-    /// Those with this backend.
+    /// The backend of the sessions.
     pub backend: Option<String>,
 }
 
@@ -38,11 +38,11 @@ impl Filter {
 /// The live sessions.
 #[derive(Debug)]
 pub struct Sessions {
-    /// Which of them.
+    /// The filter for the sessions that are shown.
     pub filter: Filter,
 }
 
-/// What is shown of one.
+/// The members of a session that are shown.
 #[derive(Debug, Deserialize)]
 struct Session {
     id: u64,

@@ -18,7 +18,7 @@ use super::answer::ApiAnswer;
 use super::error::ControlError;
 use crate::base::task::Task;
 
-/// Where the packages have it.
+/// The path at which the packages have the socket.
 pub const DEFAULT: &str = "/run/portcullis/admin.sock";
 
 /// For an answer that the process has at hand.
@@ -37,7 +37,7 @@ pub struct Socket {
     path: PathBuf,
 }
 
-/// What is asked of the process.
+/// A request to the process.
 #[derive(Debug)]
 pub struct Request {
     method: Method,
@@ -47,17 +47,17 @@ pub struct Request {
 }
 
 impl Request {
-    /// To know something.
+    /// A request to read a value.
     pub fn read(path: &'static str) -> Self {
         Self::new(Method::GET, path, DEADLINE)
     }
 
-    /// To list something: as many entries as the process lists at a time.
+    /// A request to list entries: as many as the process lists at a time.
     pub fn list(path: &'static str) -> Self {
         Self::read(path).with("limit", Some("10000"))
     }
 
-    /// To have something done.
+    /// A request for an action.
     pub fn act(path: &'static str) -> Self {
         Self::new(Method::POST, path, DEADLINE)
     }
@@ -76,14 +76,14 @@ impl Request {
         }
     }
 
-    /// With this parameter, if it has a value.
+    /// Adds this parameter, if it has a value.
     pub fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
         let value = value.map(|value| (name, value.to_owned()));
         self.parameters.extend(value);
         self
     }
 
-    /// Its target: path and query.
+    /// The request's target: path and query.
     fn target(&self) -> String {
         if self.parameters.is_empty() {
             return self.path.to_owned();
@@ -100,7 +100,7 @@ impl Socket {
         Self { path }
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

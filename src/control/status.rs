@@ -13,14 +13,14 @@ use crate::base::text::Masked;
 use crate::base::wrap::push_wrapped;
 use crate::tls::DEFAULT_NAME;
 
-/// Where the values begin, behind their names.
+/// The column in which the values begin, behind their names.
 const VALUE: usize = 14;
-/// As much of what needs attention as leaves room for the rest on one screen.
+/// Number of problems shown, which leaves room for the rest on one screen.
 const MAX_NEEDS: usize = 6;
-/// As many certificates, and as many names of each, as are shown.
+/// Number of certificates shown, and of names of each.
 const MAX_CERTIFICATES: usize = 20;
 const MAX_NAMES: usize = 3;
-/// As many past refusals as are shown.
+/// Number of past refusals shown.
 const MAX_REFUSALS: usize = 3;
 
 /// The process as a whole.
@@ -39,7 +39,7 @@ struct Overview {
     listeners: Vec<Listening>,
     passive_ports: usize,
     reloads: Vec<Reload>,
-    /// Processes from before there were orders don't say so.
+    /// Not sent by processes of earlier versions, which have no orders.
     #[serde(default)]
     acme: Option<Orders>,
     #[serde(default)]
@@ -82,7 +82,7 @@ struct Certificate {
     #[serde(default)]
     name: String,
     file: String,
-    /// None of it is there where nothing is served.
+    /// The subject; this and the members after it are missing where nothing is served.
     #[serde(default)]
     subject: Option<String>,
     #[serde(default)]
@@ -93,7 +93,7 @@ struct Certificate {
     days_left: Option<i64>,
 }
 
-/// One thing that needs attention.
+/// A problem that needs attention.
 #[derive(Debug, Deserialize)]
 struct Need {
     severity: String,
@@ -102,7 +102,7 @@ struct Need {
     remedy: String,
 }
 
-/// All that the process has said.
+/// All answers of the process.
 struct Facts {
     overview: Overview,
     needs: List<Need>,
@@ -192,7 +192,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Adds each line of a text, the parts that don't fit into the line indented by so much.
+    /// Adds each line of a text, the parts that don't fit into the line indented by this width.
     fn push(&mut self, text: &str, indentation: usize) {
         if text.is_empty() {
             self.text.push('\n');
@@ -322,7 +322,7 @@ fn left(days: i64) -> String {
     }
 }
 
-/// Behind what happened then.
+/// Text to follow an event: how long ago it was.
 fn ago(moment: &str, frame: &Frame) -> String {
     since(moment, frame.now).map_or_else(String::new, |span| format!(" {span} ago"))
 }

@@ -5,13 +5,13 @@ use crate::base::text::Masked;
 /// The widest line, in characters; narrower terminals have narrower ones.
 pub const WIDTH: usize = 100;
 
-/// Between two columns.
+/// The blanks between two columns.
 const GAP: usize = 2;
-/// Columns that may be cut keep so much.
+/// Width that columns keep which may be cut.
 const LEAST: usize = 8;
-/// What stands where something was cut off.
+/// Mark where something was cut off.
 const ELLIPSIS: char = '…';
-/// What stands where there is nothing.
+/// Mark of an empty cell.
 const NOTHING: &str = "-";
 
 /// A column.
@@ -21,14 +21,14 @@ pub struct Column {
     kind: Kind,
 }
 
-/// What a column holds, which says how it is aligned and cut.
+/// The kind of a column's content, which determines how it is aligned and cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Words: may lose their end.
     Words,
     /// A path: may lose its beginning, since its end tells one file from another.
     Path,
-    /// One of few words, or an id: whole.
+    /// A word or an id: whole.
     Word,
     /// A number: whole, at the right.
     Number,
@@ -42,22 +42,22 @@ pub struct Table<const N: usize> {
 }
 
 impl Column {
-    /// Of texts that may lose their end.
+    /// A column of texts that may lose their end.
     pub const fn words(title: &'static str) -> Self {
         Self::new(title, Kind::Words)
     }
 
-    /// Of paths, which may lose their beginning.
+    /// A column of paths, which may lose their beginning.
     pub const fn path(title: &'static str) -> Self {
         Self::new(title, Kind::Path)
     }
 
-    /// Of short texts, which stay whole.
+    /// A column of short texts, which stay whole.
     pub const fn word(title: &'static str) -> Self {
         Self::new(title, Kind::Word)
     }
 
-    /// Of numbers, with their units.
+    /// A column of numbers, with their units.
     pub const fn number(title: &'static str) -> Self {
         Self::new(title, Kind::Number)
     }
@@ -68,7 +68,7 @@ impl Column {
 }
 
 impl<const N: usize> Table<N> {
-    /// Without a row.
+    /// A table without rows.
     pub fn new(columns: [Column; N]) -> Self {
         Self {
             columns,
@@ -81,7 +81,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(row.map(|cell| Masked(&cell).to_string()));
     }
 
-    /// Its lines, none of them wider than this.
+    /// The table's lines, none of them wider than this.
     pub fn render(&self, width: usize) -> String {
         let widths = self.widths(width);
         let mut text = String::new();

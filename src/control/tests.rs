@@ -1,4 +1,4 @@
-//! What the tables make of the values that the process serves: those of [`crate::view`], as it serialises them.
+//! Tests of the tables for the values that the process serves: those of [`crate::view`], as it serialises them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

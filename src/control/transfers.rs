@@ -18,11 +18,11 @@ use super::table::{Column, Table};
 #[derive(Debug)]
 pub struct Transfers {
     filter: Filter,
-    /// Those of the round before, by their sessions.
+    /// The transfers of the round before, by their sessions.
     before: HashMap<u64, Transfer>,
 }
 
-/// What is shown of one.
+/// The members of a transfer that are shown.
 #[derive(Debug, Deserialize)]
 struct Transfer {
     session: u64,
@@ -39,7 +39,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Whether it is the same one a round later, and not the session's next.
+    /// Whether `later` is the same transfer a round later, and not the session's next.
     fn is_same(&self, later: &Self) -> bool {
         let began = |transfer: &Self| transfer.since.parse::<Timestamp>();
         let (Ok(began), Ok(later_began)) = (began(self), began(later)) else {
@@ -52,7 +52,7 @@ impl Transfer {
 }
 
 impl Transfers {
-    /// Those that pass the filter.
+    /// A report of the transfers that pass the filter.
     pub fn new(filter: Filter) -> Self {
         Self {
             filter,
@@ -60,7 +60,7 @@ impl Transfers {
         }
     }
 
-    /// How fast a transfer is: since the round before, if it was there; else on average since it began.
+    /// The rate of a transfer: since the round before, if it was there; else on average since it began.
     fn rate(&self, transfer: &Transfer) -> f64 {
         let before = self.before.get(&transfer.session);
         let since_before = before

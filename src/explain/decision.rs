@@ -1,4 +1,4 @@
-//! Leads a session through a login, and says what decided.
+//! Leads a session through a login, and reports what decided.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) struct Login<'a> {
     pub host: Option<&'a str>,
 }
 
-/// What would become of a login.
+/// The course that a login would take.
 #[derive(Debug, Serialize)]
 pub(super) struct Explanation {
     pub version: u32,
@@ -35,12 +35,12 @@ pub(super) struct Explanation {
     pub listener: SocketAddr,
     pub tls: &'static str,
     pub client: IpAddr,
-    /// None while the one that is ordered is not there yet.
+    /// The certificate that the client is shown; `None` while the one that is ordered is not there yet.
     pub certificate: Option<Certificate>,
-    /// What a client that can't verify signatures by its key is shown instead.
+    /// The certificate shown instead to a client that can't verify signatures by its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_for_rsa: Option<Certificate>,
-    /// What is shown if HOST comes behind AUTH and not in front of it, where that makes a difference.
+    /// The certificate shown if HOST comes after AUTH and not before it, where that makes a difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_before_host: Option<Certificate>,
     /// The reply to HOST, if there was one.
@@ -54,26 +54,26 @@ pub(super) struct Explanation {
     pub site: Option<ChosenSite>,
 }
 
-/// What the client is shown.
+/// The certificate that the client is shown.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Certificate {
-    /// What it is called in log and metrics.
+    /// The certificate's name in log and metrics.
     pub name: String,
     pub subject: String,
     pub names: String,
     pub key: &'static str,
 }
 
-/// What a rule finds.
+/// The finding of a rule.
 #[derive(Debug, Serialize)]
 pub(super) struct AppliedRule {
     pub rule: &'static str,
     pub finding: String,
-    /// Whether it is the one that counts.
+    /// Whether this rule is the one that counts.
     pub decides: bool,
 }
 
-/// Where the login leads.
+/// The site that the login leads to.
 #[derive(Debug, Serialize)]
 pub(super) struct ChosenSite {
     pub name: String,
@@ -82,12 +82,12 @@ pub(super) struct ChosenSite {
     pub group: Option<String>,
     /// The user is in no group, and has to be in one.
     pub unknown_user: bool,
-    /// Without the host.
+    /// The user without the host.
     pub user: String,
-    /// What the backend gets as USER; none if no backend is asked.
+    /// The user name that the backend gets in USER; `None` if no backend is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_user: Option<String>,
-    /// In the order in which they are tried.
+    /// The backends in the order in which they are tried.
     pub backends: Vec<String>,
     pub balance: &'static str,
     pub data: DataPorts,
@@ -95,7 +95,7 @@ pub(super) struct ChosenSite {
     pub limits: Vec<String>,
 }
 
-/// What the client is sent for its data connections.
+/// The replies to the client for its data connections.
 #[derive(Debug, Serialize)]
 pub(super) struct DataPorts {
     /// In the reply to PASV; none for the one that the client connected to.
@@ -111,14 +111,14 @@ impl Explanation {
     }
 }
 
-/// What the session does.
+/// The session's behaviour as seen from its machine.
 struct Seen {
     replies: Vec<String>,
-    /// Where it dials.
+    /// The route that it dials.
     dialled: Option<Route>,
-    /// Where a login that isn't dialled led.
+    /// The route of a login that isn't dialled.
     refused: Option<Route>,
-    /// The USER that the backend gets.
+    /// The user name that the backend gets in USER.
     sent: Option<String>,
 }
 
@@ -178,7 +178,7 @@ impl Login<'_> {
         })
     }
 
-    /// What HOST in front of AUTH names: the host of a site, or the proxy itself.
+    /// The hosts that HOST in front of AUTH names: that of a site, or of the proxy itself.
     fn asked_before_handshake(&self, tables: &Tables) -> (Option<HostName>, Option<HostName>) {
         let (TlsMode::Explicit, Some(host)) = (self.listener.tls, self.host) else {
             return (None, None);
@@ -408,7 +408,7 @@ impl Login<'_> {
     }
 }
 
-/// Which certificate the site wants of a user.
+/// The certificate that the site requires of a user.
 fn client_certificate(rules: &CertificateRules, user: &[u8]) -> String {
     let folded = user.to_ascii_lowercase();
     let which = match rules.user {
@@ -439,7 +439,7 @@ fn command(verb: &str, argument: &str) -> Result<Command, String> {
     })
 }
 
-/// What follows from an event.
+/// Makes the machine handle an event; returns the replies and routes that follow.
 fn lead(machine: &mut Machine, event: Event) -> Seen {
     machine.handle(event);
     let mut seen = Seen {

@@ -26,7 +26,7 @@ use crate::tls::CertificateSet;
 
 use decision::Login;
 
-/// What is to be explained.
+/// The login to explain.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The configuration.
@@ -41,16 +41,16 @@ pub struct Request<'a> {
     pub sni: Option<&'a str>,
     /// The argument of HOST.
     pub host: Option<&'a str>,
-    /// How the result is written.
+    /// The format of the result.
     pub format: Format,
 }
 
-/// How the result is written.
+/// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Human,
-    /// One JSON object.
+    /// A single JSON object.
     Json,
 }
 
@@ -59,7 +59,7 @@ pub enum Format {
 pub enum Outcome {
     /// The login would reach a backend.
     Served,
-    /// It would be refused before.
+    /// The login would be refused before.
     Refused,
     /// The configuration or the arguments can't be used.
     Unusable(String),
@@ -69,7 +69,7 @@ pub enum Outcome {
 struct Tables {
     settings: Settings,
     certificates: Arc<CertificateSet>,
-    /// For what expires.
+    /// The time by which certificates count as expired.
     now: SystemTime,
     pools: Pools,
     router: Arc<Router>,

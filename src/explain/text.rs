@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::decision::{AppliedRule, Certificate, ChosenSite, Explanation};
 
-/// Writes it down, one subject a line.
+/// Writes the explanation, one subject a line.
 pub(super) fn write(it: &Explanation, output: &mut impl Write) -> io::Result<()> {
     let mut line = |subject: &str, text: &str| writeln!(output, "{subject:<12} {text}");
     line("listener", &format!("{}, {} TLS", it.listener, it.tls))?;

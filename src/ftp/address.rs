@@ -14,13 +14,13 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Why an EPRT argument names no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadEprt {
-    /// Not of the form `|1|132.235.1.2|6275|`.
+    /// The argument is not of the form `|1|132.235.1.2|6275|`.
     Syntax,
-    /// A network protocol other than 1 (IPv4) and 2 (IPv6).
+    /// The argument has a network protocol other than 1 (IPv4) and 2 (IPv6).
     Family,
 }
 
-/// What an EPSV command asks for.
+/// The kind of address that an EPSV command asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpsvArgument {
     /// The protocol of the control connection.
@@ -78,7 +78,7 @@ pub fn parse_epsv(argument: &[u8]) -> EpsvArgument {
     }
 }
 
-/// Where a server's answer to EPSV or PASV says that it waits.
+/// The endpoint that a server announces in its answer to EPSV or PASV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnnouncedEndpoint {
     /// The port.

@@ -16,12 +16,12 @@ impl Answer {
         [self.0.as_bytes(), b"\r\n"].concat()
     }
 
-    /// Its code.
+    /// The code of the answer.
     pub fn number(self) -> u16 {
         self.0.get(..3).and_then(decimal).unwrap_or_default()
     }
 
-    /// Its code and text.
+    /// The code and the text of the answer.
     pub fn text(self) -> &'static str {
         self.0
     }

@@ -19,7 +19,7 @@ const IAC: u8 = 0xFF;
 const SB: u8 = 0xFA;
 const SE: u8 = 0xF0;
 
-/// What is asked for by SITE of files and directories, at the servers that there are (ProFTPD, Pure-FTPd, vsftpd, IIS).
+/// The SITE commands on files and directories that servers have (ProFTPD, Pure-FTPd, vsftpd, IIS).
 const SITE_COMMANDS_OF_FILES: [&[u8]; 11] = [
     b"CHMOD", b"CHGRP", b"CHOWN", b"COPY", b"CPFR", b"CPTO", b"MKDIR", b"RMDIR", b"SYMLINK",
     b"UTIME", b"UMASK",
@@ -77,7 +77,7 @@ pub enum Verb {
     Nlst,
     Mlsd,
     Rest,
-    /// Of draft-bryan-ftp-range: the next transfer is of these bytes alone.
+    /// RANG (draft-bryan-ftp-range): the next transfer is of these bytes alone.
     Rang,
     Abor,
     // RFC 959, directories and files, with the names of RFC 775 for the same
@@ -92,7 +92,7 @@ pub enum Verb {
     Smnt,
     Site,
     // parameters and information
-    /// Of RFC 3659.
+    /// SIZE (RFC 3659).
     Size,
     Type,
     Stru,
@@ -270,7 +270,7 @@ impl Verb {
         })
     }
 
-    /// Which way the bytes go, if this verb starts a transfer.
+    /// The direction of the bytes, if this verb starts a transfer.
     pub fn transfer(self) -> Option<Direction> {
         match self {
             Self::Retr => Some(Direction::Download),
@@ -281,8 +281,8 @@ impl Verb {
     }
 }
 
-/// Where the argument of a `P@SW` begins. Clients say so when PASV has failed, in the hope that a firewall on the way
-/// doesn't know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
+/// Offset of the argument of a `P@SW`. Clients send this when PASV has failed, in the hope that a firewall on the way doesn't
+/// know it (Microsoft's, Novell's); vsftpd and Pure-FTPd take it for PASV.
 fn munged_pasv(line: &[u8]) -> Option<usize> {
     let (verb, rest) = line.split_at_checked(MUNGED_PASV.len())?;
     let is_one =

@@ -15,7 +15,7 @@ use super::reply::{Class, Reply};
 /// The longest path that is kept: more than `PATH_MAX` allows.
 const MAX_PATH: usize = 4096;
 
-/// Where a client is in its server's file system.
+/// The working directory of a client in its server's file system, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory(Option<Known>);
 
@@ -23,15 +23,15 @@ pub struct Directory(Option<Known>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     path: Bytes,
-    /// Whether its parent is the server's parent, too: none of its names may be a link.
+    /// Whether the path without its last name is the parent at the server, too: none of its names may be a link.
     is_free_of_links: bool,
 }
 
 impl Directory {
-    /// Not known.
+    /// A directory that is not known.
     pub const UNKNOWN: Self = Self(None);
 
-    /// Its path, if it is known.
+    /// The directory's path, if it is known.
     pub fn path(&self) -> Option<&[u8]> {
         let known = self.0.as_ref()?;
         Some(if known.path.is_empty() {
@@ -93,14 +93,14 @@ impl Directory {
         }
     }
 
-    /// Whether it is known to be this one, as its server says it.
+    /// Whether the directory is known to be the one at this path, as its server has sent it.
     fn is_there(&self, said: &[u8]) -> bool {
         let known = self.0.as_ref().filter(|known| known.is_free_of_links);
         let path = said.strip_suffix(b"/").unwrap_or(said);
         said.starts_with(b"/") && known.is_some_and(|known| *known.path == *path)
     }
 
-    /// What a server says by itself, in quotes in front of the rest.
+    /// The directory in a server's reply, in quotes in front of the rest.
     fn said(path: Option<Cow<'_, [u8]>>) -> Self {
         let path = path.filter(|path| path.starts_with(b"/"));
         let root = Self(Some(Known {
@@ -204,7 +204,7 @@ mod tests {
         Some(std::str::from_utf8(path).expect("text"))
     }
 
-    /// Where these arguments of CWD lead, each accepted.
+    /// The directory that these arguments of CWD lead to, each accepted.
     fn walked(start: &str, names: &[&str]) -> Option<String> {
         let accepted = reply(b"250 ok");
         let walk = |at: Directory, name: &&str| at.after_cwd(name.as_bytes(), &accepted);

@@ -7,13 +7,13 @@ use super::reply::{Class, Reply};
 
 const OWN: &[&str] = &["AUTH TLS", "PBSZ", "PROT", "EPSV", "EPRT", "HOST"];
 
-/// Commands that never reach a backend, so that what it says about them is not so here.
+/// Commands that never reach a backend, so that its features for them don't apply here.
 const NEVER_THEIRS: &[&str] = &[
     "AUTH", "PBSZ", "PROT", "CCC", "ADAT", "MIC", "CONF", "ENC", "SSCN", "CPSV", "HOST", "EPSV",
     "EPRT", "PASV", "PORT", "SPSV", "LPSV", "LPRT", "REIN",
 ];
 
-/// What Portcullis offers without a backend.
+/// The reply to FEAT without a backend: the features that Portcullis has itself.
 ///
 /// Nothing that only some backends have is listed, not even UTF8: lftp asks once, before login, and believes it. If
 /// UTF8 were listed, it would send names in UTF-8 to a server whose names are Latin-1.
@@ -51,7 +51,7 @@ pub fn theirs(backend: &Reply) -> impl Iterator<Item = &[u8]> {
         .filter(|line| !line.is_empty())
 }
 
-/// What is on offer: EPRT only where active mode is.
+/// The features of Portcullis itself: EPRT only where active mode is allowed.
 fn own(active_mode: bool) -> impl Iterator<Item = &'static str> {
     OWN.iter()
         .copied()

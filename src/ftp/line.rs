@@ -17,12 +17,12 @@ pub const MAX_REPLY_LINE: usize = 8 * 1024;
 /// How much is asked of the network at once.
 const READ_AHEAD: usize = 1024;
 
-/// One line, without its ending.
+/// A line, without its ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Its bytes; no LF among them.
+    /// The line's bytes; no LF among them.
     Whole(Bytes),
-    /// It was longer than the limit and has been dropped.
+    /// The line was longer than the limit and has been dropped.
     TooLong,
 }
 
@@ -53,7 +53,7 @@ impl LineBuffer {
         self.bytes.len() < self.limit + 2
     }
 
-    /// Where the next bytes from the network go.
+    /// The buffer for the next bytes from the network.
     pub fn unread(&mut self) -> &mut BytesMut {
         self.bytes.reserve(READ_AHEAD);
         &mut self.bytes
@@ -74,7 +74,7 @@ impl LineBuffer {
         &self.bytes
     }
 
-    /// Whether [`next_line`](Self::next_line) would return one.
+    /// Whether [`next_line`](Self::next_line) would return a line.
     pub fn has_line(&mut self) -> bool {
         self.find_end().is_some()
     }

@@ -1,20 +1,20 @@
 //! The order of methods to ask a backend for a data connection: the client's, then the other passive one, then PORT. Checks ask
 //! in it as well.
 //!
-//! A server may refuse one of them, hang up at it, or name a port that can't be reached (a firewall that opens only what
-//! it reads in a 227). What it is asked next stands here; what has been learned of it outlives the session.
+//! A server may refuse one of them, hang up at it, or name a port that can't be reached (a firewall that opens only what it reads
+//! in a 227). The next method to ask by is chosen here; what has been learned of the backend outlives the session.
 
 use super::server::{PortMethod, PortMethods};
 use crate::config::PassiveMode;
 
-/// What is known of a backend's data ports.
+/// Properties of a backend's data ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendPorts {
-    /// What the site says.
+    /// The passive mode that the site is configured with.
     pub mode: PassiveMode,
-    /// Whether its control connection runs over IPv6, where PASV has no meaning.
+    /// Whether the backend's control connection runs over IPv6, where PASV has no meaning.
     pub ipv6: bool,
-    /// What it has refused, or what led to no port that could be reached, while another way was good.
+    /// The methods that the backend has refused, or that led to no port that could be reached, while another one was good.
     pub avoid: PortMethods,
 }
 

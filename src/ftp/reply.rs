@@ -91,19 +91,19 @@ impl Code {
 }
 
 impl Class {
-    /// Whether this is 4yz or 5yz.
+    /// Whether the class is 4yz or 5yz.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::TransientFailure | Self::PermanentFailure)
     }
 }
 
 impl Reply {
-    /// Its code's number, for matching.
+    /// The number of the reply's code, for matching.
     pub fn number(&self) -> u16 {
         self.code.0
     }
 
-    /// Its code's class.
+    /// The class of the reply's code.
     pub fn class(&self) -> Class {
         self.code.class()
     }
@@ -113,7 +113,7 @@ impl Reply {
         &self.bytes
     }
 
-    /// Its lines, without endings.
+    /// The reply's lines, without endings.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
             .split_inclusive(|byte| *byte == b'\n')
@@ -137,7 +137,7 @@ pub struct ReplyParser {
     last_stray: Bytes,
 }
 
-/// What a server has sent that is not a reply, or not a complete one.
+/// Bytes from a server that are not a reply, or not a complete one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartialReply {
     /// The first line of a reply whose last one has not arrived.
@@ -224,7 +224,7 @@ impl ReplyParser {
         Ok(None)
     }
 
-    /// What has arrived since the last reply, for the log.
+    /// The bytes that have arrived since the last reply, for the log.
     pub fn partial_reply(&self) -> Option<PartialReply> {
         if let Some(open) = &self.open {
             let first = open.bytes.as_ref().split(|byte| *byte == b'\r').next()?;

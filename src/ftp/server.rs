@@ -1,4 +1,4 @@
-//! What is learned about an FTP server during sessions: which methods to ask it for data connections fail, when it accepts
+//! Behaviour of an FTP server that is learned during sessions: which methods to ask it for data connections fail, when it accepts
 //! PBSZ and PROT, and how it fails to answer USER.
 
 use super::reply::Reply;
@@ -19,22 +19,22 @@ pub enum PortMethod {
 pub struct PortMethods(u8);
 
 impl PortMethods {
-    /// None of them.
+    /// The empty set of methods.
     pub const NONE: Self = Self(0);
 
-    /// These, and this one.
+    /// These methods, and this one.
     #[must_use]
     pub fn and(self, method: PortMethod) -> Self {
         Self(self.0 | Self::bit(method))
     }
 
-    /// These, and those.
+    /// These methods, and those.
     #[must_use]
     pub fn and_all(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 
-    /// Whether this one is among them.
+    /// Whether this method is among them.
     pub fn has(self, method: PortMethod) -> bool {
         self.0 & Self::bit(method) != 0
     }
@@ -51,19 +51,19 @@ impl PortMethods {
 /// How a server that had been ready for USER failed before it had answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoUserReply {
-    /// It said 421.
+    /// The server replied 421.
     Busy(Reply),
-    /// It said nothing in time.
+    /// The server did not reply in time.
     Silent,
-    /// Its control connection ended, or is out of step, which has been reported.
+    /// The server's control connection ended, or is out of step, which has been reported.
     Lost,
 }
 
 /// Whether a backend has been sent the commands for private data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendProtection {
-    /// Nothing has to be sent, or it has been sent.
+    /// The commands have been sent, or none have to be.
     Settled,
-    /// It takes PBSZ and PROT only behind a login.
+    /// The server accepts PBSZ and PROT only after a login.
     AfterLogin,
 }

@@ -8,21 +8,21 @@ use super::reply::Reply;
 use crate::base::secret::Secret;
 use crate::base::text::escape;
 
-/// What stands in place of what is not shown.
+/// Placeholder for text that is not shown.
 pub const HIDDEN: &str = "***";
-/// Letters and digits of a secret that can't be told from other text: fewer than any word has.
+/// Number of letters and digits of a secret that can't be told from other text: fewer than any word has.
 const TOO_SHORT: usize = 4;
-/// So many of its first letters and digits are taken for a secret that was cut short.
+/// Number of its first letters and digits that are taken for a secret that was cut short.
 const CUT_SHORT: usize = 8;
 /// Characters of a whole reply that are shown.
 const MAX_SHOWN: usize = 256;
 /// How many lines of a reply are shown.
 pub const MAX_LINES: usize = 32;
 
-/// What a reply may repeat of the command that it answers.
+/// The part of a command that the reply to it may repeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Repeats {
-    /// Nothing that may not be shown.
+    /// The reply may repeat nothing that may not be shown.
     #[default]
     Nothing,
     /// The command's argument, a password. It is left out wherever it occurs, and with it all text where it is too short to be
@@ -85,7 +85,8 @@ fn without(text: &[u8], secret: &Secret) -> Option<Vec<u8>> {
     Some(shown)
 }
 
-/// Where the letters of the secret occur in `text`, with the marks before, between and behind them, which may be its own.
+/// The ranges of `text` in which the letters of the secret occur, with the marks before, between and behind them, which may be
+/// its own.
 fn occurrences(text: &[u8], secret: &[u8]) -> Vec<RangeInclusive<usize>> {
     let letters: Vec<(usize, u8)> = letters(text).collect();
     let mut found = Vec::new();

@@ -33,7 +33,7 @@ use crate::config::{GuardRules, is_in_any};
 /// How many clients are remembered, each for each site: 22 MB when all are in use.
 pub const CAPACITY: usize = 65_536;
 
-/// How many failures are answered at once: people mistype.
+/// Number of failures that are answered at once: people mistype.
 const FREE_FAILURES: u32 = 3;
 
 /// How many guesses of a client are remembered, to know them again.
@@ -88,10 +88,10 @@ impl Drop for PendingAttempt {
     }
 }
 
-/// What a failed login leads to.
+/// The consequences of a failed login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Penalty {
-    /// How long its reply is held back.
+    /// How long the reply to the login is held back.
     pub delay: Duration,
     /// Whether the client may go on.
     pub status: Status,
@@ -102,11 +102,11 @@ pub struct Penalty {
 /// Whether a client may try to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It may.
+    /// The client may try.
     Admitted,
-    /// It may not from now on.
+    /// The client may not try from now on.
     NewlyBlocked,
-    /// It may not, and has been told so before.
+    /// The client may not try, and has been told so before.
     Blocked,
 }
 
@@ -122,7 +122,7 @@ impl AttemptFingerprint {
         self.0.write_usize(secret.len());
     }
 
-    /// 32 bits: with a probability of 2⁻³² two guesses collide, and the second is not counted.
+    /// The fingerprint's value, of 32 bits: with a probability of 2⁻³² two guesses collide, and the second is not counted.
     fn value(&self) -> FingerprintValue {
         let [a, b, c, d, ..] = self.0.finish().to_ne_bytes();
         FingerprintValue::new(u32::from_ne_bytes([a, b, c, d])).unwrap_or(FingerprintValue::MIN)
@@ -284,19 +284,19 @@ impl Default for Guard {
 pub struct ClientFailures {
     /// The client.
     pub client: ClientKey,
-    /// None for logins that led to no site.
+    /// The site of the logins; `None` if they led to no site.
     pub site: Option<SiteId>,
-    /// How many count.
+    /// The number of failures that count.
     pub failures: u32,
-    /// For how long it is blocked yet; zero if it isn't.
+    /// For how long the client is blocked yet; zero if it isn't.
     pub blocked_for: Duration,
 }
 
-/// What is counted apart.
+/// Key of the records: the failures of each client are counted separately for each site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct GuardKey {
     client: ClientKey,
-    /// None for logins that led to no site.
+    /// The site of the logins; `None` if they led to no site.
     site: Option<SiteId>,
 }
 
@@ -332,7 +332,7 @@ impl FailureRecord {
         }
     }
 
-    /// One drop more, unless this very guess has had its own.
+    /// Counts one failure more, unless this very guess has been counted.
     fn count(&mut self, fingerprint: FingerprintValue, rules: &GuardRules, now: Instant) {
         if self.counted.contains(&Some(fingerprint)) {
             return;
@@ -346,7 +346,7 @@ impl FailureRecord {
             .limited_to(rules.window, now);
     }
 
-    /// What becomes of the client after so many failures.
+    /// Updates the client's status after this number of failures.
     fn update_status(&mut self, failures: u32, rules: &GuardRules, now: Instant) -> Status {
         if now < self.blocked_until {
             Status::Blocked
@@ -369,7 +369,7 @@ impl GuardRules {
         (self.window / self.failures.max(1)).max(Duration::from_nanos(1))
     }
 
-    /// Nothing for the first ones, then twice as long for each.
+    /// The delay of the reply: none after the first failures, then twice as long for each.
     fn delay_of(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(FREE_FAILURES + 1) else {
             return Duration::ZERO;

@@ -13,7 +13,7 @@ use crate::base::text::escape_path;
 /// The longest file that is read, in bytes: more than some thousand sites take, in UTF-16 as well.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 
-/// What is to be imported.
+/// The file to import, with the options.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The file.
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub private_key: &'a str,
 }
 
-/// Where the file is.
+/// The source of the file.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
     /// Standard input.
@@ -35,24 +35,24 @@ pub enum Source<'a> {
     File(&'a Path),
 }
 
-/// What has become of it.
+/// The result of an import.
 #[derive(Debug)]
 pub enum Outcome {
     /// Everything is carried over.
     CarriedOver,
-    /// There is a configuration, and something needs attention.
+    /// A configuration was made, and something needs attention.
     NeedsAttention,
-    /// There is none.
+    /// No configuration was made.
     Unusable(Error),
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be opened or read.
     #[error("{}: the file can't be read: {cause}", escape_path(path))]
     Read {
-        /// Its name.
+        /// The file's path.
         path: PathBuf,
         /// The operating system's error.
         #[source]
@@ -61,21 +61,21 @@ pub enum Error {
     /// A directory, a pipe or a device.
     #[error("{}: not a regular file", escape_path(path))]
     NotAFile {
-        /// Its name.
+        /// The file's path.
         path: PathBuf,
     },
     /// Longer than any such file.
     #[error("{}: the file is longer than 8 MiB", escape_path(path))]
     TooLong {
-        /// Its name.
+        /// The file's path.
         path: PathBuf,
     },
-    /// Its content can't be used.
+    /// The file's content can't be used.
     #[error("{}: {cause}", escape_path(path))]
     Content {
-        /// Its name.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         #[source]
         cause: iis::ImportError,
     },

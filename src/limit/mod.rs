@@ -32,7 +32,7 @@ pub struct Limiter {
 #[derive(Debug)]
 struct Counts {
     total: usize,
-    /// Only clients with at least one session.
+    /// Session counts by client; only clients with at least one session are in it.
     by_client: HashMap<ClientKey, usize>,
     rate: RateLimiter,
 }
@@ -63,7 +63,7 @@ pub struct Permit {
 }
 
 impl Limiter {
-    /// No session runs yet.
+    /// A limiter without sessions.
     pub fn new() -> Self {
         Self::default()
     }
@@ -110,7 +110,7 @@ impl Limiter {
         rate.admit(ClientKey::of(client), per_minute, now)
     }
 
-    /// How many sessions run.
+    /// The number of sessions that run.
     pub fn open(&self) -> usize {
         self.lock().total
     }

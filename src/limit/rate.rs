@@ -23,7 +23,7 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// No sessions counted yet.
+    /// A limiter that has counted no sessions yet.
     pub fn new() -> Self {
         Self {
             buckets: ExpiringMap::new(CAPACITY),

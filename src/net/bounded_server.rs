@@ -14,15 +14,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::listen::{AcceptFailures, Acceptor};
 
-/// How many connections there are at once. A new one has sent its request before so many others follow.
+/// Limit of connections at the same time. A new one has sent its request before this many others follow.
 pub const MAX_CONNECTIONS: usize = 64;
 
 /// A client that sends its request and reads the response is done far sooner.
 const SLOW_READER_AFTER: Duration = Duration::from_millis(500);
 
-/// Where connections come from.
+/// A source of connections.
 pub trait Incoming {
-    /// One of them.
+    /// The type of a connection.
     type Connection;
 
     /// The next one. After an error the next call waits as long as it should.
@@ -96,7 +96,7 @@ struct Open {
 pub struct RequestSeen(Arc<AtomicBool>);
 
 impl RequestSeen {
-    /// It is.
+    /// Records that a request has been seen.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -26,7 +26,7 @@ pub struct ControlConnection {
     stream: Stream,
     peer: Peer,
     lines: LineBuffer,
-    /// How it ended: `UnexpectedEof` if the peer closed it.
+    /// The end of the connection: `UnexpectedEof` if the peer closed it.
     end: Option<Arc<io::Error>>,
     write_state: WriteState,
 }
@@ -35,7 +35,7 @@ pub struct ControlConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriteState {
     Open,
-    /// It may have part of what it was sent last, and would take what follows for the rest.
+    /// A write has failed: the peer may have part of the last message, and would take what follows for the rest of it.
     Failed,
 }
 
@@ -125,7 +125,7 @@ impl ControlConnection {
         self.end.is_none() && !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Takes the next line that has arrived whole.
+    /// Takes the next complete line that has arrived.
     pub fn next_line(&mut self) -> Option<Line> {
         self.lines.next_line()
     }

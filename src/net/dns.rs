@@ -1,4 +1,4 @@
-//! Queries to name servers whose answers say for how long they hold: for backends that a name stands for.
+//! Queries to name servers whose answers have a TTL: for the backends of a name.
 //!
 //! getaddrinfo(3), which [`resolve`](super::resolve) asks for the names of single backends, tells no TTL and knows no SRV
 //! records (RFC 2782).
@@ -21,19 +21,19 @@ use crate::base::text::rounded;
 /// How long a query may take with all its repetitions.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// More records than a name has that stands for servers; what is beyond is ignored.
+/// Limit of the records of a name, more than one for servers has; further ones are ignored.
 const MAX_RECORDS: usize = 256;
 
-/// Where names are looked up.
+/// Looks names up at name servers.
 #[derive(Clone)]
 pub struct DnsClient(TokioResolver);
 
-/// What a name stands for.
+/// The records of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsRecords<T> {
-    /// At least one.
+    /// The records, at least one.
     pub records: Vec<T>,
-    /// For how long they hold.
+    /// For how long the records are valid.
     pub ttl: Duration,
 }
 
@@ -42,33 +42,33 @@ pub struct DnsRecords<T> {
 pub struct ServiceRecord {
     /// The server's name.
     pub target: String,
-    /// Its port.
+    /// The server's port.
     pub port: u16,
-    /// Those with the lowest are tried before all others.
+    /// The server's priority: those with the lowest value are tried before all others.
     pub priority: u16,
-    /// Its share among those of one priority.
+    /// The server's share among those of one priority.
     pub weight: u16,
 }
 
-/// Why a name stands for nothing.
+/// Errors of looking up a name.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    /// The name servers say that there is no such name, or no such record of it.
+    /// The name servers report that there is no such name, or no such record of it.
     #[error("the name has no {0} records")]
     NoRecords(&'static str),
-    /// It can't be told which name servers to ask.
+    /// The name servers to ask can't be determined.
     #[error("no name servers to ask: {0}")]
     Unusable(#[source] NetError),
-    /// They say something else, or nothing.
+    /// The name servers returned an error, or no answer.
     #[error("no answer from the name servers: {0}")]
     Failed(#[source] NetError),
-    /// They say nothing in time.
+    /// The name servers did not answer in time.
     #[error("no answer from the name servers after {}", rounded(.0))]
     TimedOut(Duration),
 }
 
 impl DnsClient {
-    /// Asks these servers, or those of `/etc/resolv.conf` if there are none.
+    /// A client that asks these servers, or those of `/etc/resolv.conf` if there are none.
     ///
     /// # Errors
     /// [`DnsError::Unusable`] if that file can't be read, or names no server.
@@ -116,7 +116,7 @@ impl DnsClient {
     /// The servers of a service such as `_ftp._tcp.example.com`.
     ///
     /// # Errors
-    /// See [`DnsError`]. A service that says that it isn't offered, by the target `.`, has no records.
+    /// See [`DnsError`]. A service that is declared not to be offered, by the target `.`, has no records.
     pub async fn services(&self, name: &str) -> Result<DnsRecords<ServiceRecord>, DnsError> {
         let found = timeout(TIME_LIMIT, self.0.srv_lookup(name)).await;
         let found = found.map_err(|_| DnsError::TimedOut(TIME_LIMIT))?;

@@ -26,7 +26,7 @@ use crate::base::text::escape_path;
 /// More than any service manager passes. Each takes memory before it is looked at.
 const MAX_SOCKETS: usize = 65_536;
 
-/// Where the service manager says for which process its sockets are, and how many there are.
+/// The environment variables in which the service manager tells for which process its sockets are, and how many there are.
 const PROCESS: &str = "LISTEN_PID";
 const COUNT: &str = "LISTEN_FDS";
 
@@ -37,42 +37,42 @@ pub struct InheritedSockets {
     unix: HashMap<PathBuf, StdUnixListener>,
 }
 
-/// What a socket is bound to.
+/// The address or path that a socket is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BoundTo {
     /// An address and a port.
     Tcp(SocketAddr),
-    /// A file.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 /// Why the sockets of a service manager can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritedError {
-    /// There is no telling how many there are.
+    /// The number of sockets can't be determined.
     #[error("LISTEN_FDS is {0:?}, which is no number of sockets; the service manager sets it")]
     Count(String),
-    /// It is something else than a socket to accept from.
+    /// A socket is not one to accept from.
     #[error(
         "socket {number} of those that the service manager passes is no TCP or Unix socket to accept from: a .socket unit for \
          Portcullis has ListenStream= alone, with addresses or paths, and Accept=no"
     )]
     NotListening {
-        /// From 1, in their order.
+        /// The socket's number, from 1, in their order.
         number: usize,
     },
-    /// It takes clients of both families.
+    /// A socket accepts clients of both families.
     #[error(
         "the socket {0} of the service manager takes IPv4 clients as well: set BindIPv6Only=ipv6-only in its .socket unit, and \
          add 0.0.0.0:{port} to it where IPv4 is served, as to `listeners`", port = .0.port()
     )]
     DualStack(SocketAddr),
-    /// It is bound to an IPv4 address in the form of an IPv6 one.
+    /// A socket is bound to an IPv4-mapped IPv6 address.
     #[error(
         "the socket {0} of the service manager is bound to an IPv4 address in the form of IPv6: write it as IPv4 in its .socket unit"
     )]
     Mapped(SocketAddr),
-    /// There is no telling which is meant.
+    /// Two sockets are bound to the same address or path, so it is ambiguous which is meant.
     #[error("the service manager passes the socket {0} twice: one .socket unit is enough for it")]
     Twice(BoundTo),
     /// Every user that may connect to it may take actions.
@@ -88,20 +88,20 @@ pub enum InheritedError {
     NotConfigured {
         /// The socket that isn't configured.
         socket: BoundTo,
-        /// What is wanted at the same port.
+        /// The addresses configured with the same port.
         configured: Vec<SocketAddr>,
     },
     /// The operating system refuses.
     #[error("socket {number} of those that the service manager passes can't be used: {source}")]
     System {
-        /// From 1, in their order.
+        /// The socket's number, from 1, in their order.
         number: usize,
-        /// What it said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// What else is configured at a port, to stand behind an error.
+/// The other addresses configured with a port, as text to follow an error.
 fn near(configured: &[SocketAddr]) -> String {
     let addresses: Vec<_> = configured.iter().map(SocketAddr::to_string).collect();
     match addresses[..] {
@@ -120,9 +120,9 @@ impl fmt::Display for BoundTo {
 }
 
 impl InheritedSockets {
-    /// Takes what was passed to this process, and nothing that was meant for another; what says so is gone from the environment
-    /// then. Has to come first in the process: its descriptors are known by their numbers, and no other thread may look at the
-    /// environment meanwhile.
+    /// Takes what was passed to this process, and nothing that was meant for another; the variables that announce it are
+    /// removed from the environment then. Has to come first in the process: its descriptors are known by their numbers, and no
+    /// other thread may look at the environment meanwhile.
     ///
     /// # Errors
     /// If one can't be used for what it seems to be.
@@ -199,7 +199,7 @@ impl InheritedSockets {
         }
     }
 
-    /// How many there are.
+    /// The number of sockets.
     pub fn count(&self) -> usize {
         self.tcp.len() + self.unix.len()
     }
@@ -216,7 +216,7 @@ impl InheritedSockets {
         Some(held.try_clone().and_then(UnixListener::from_std))
     }
 
-    /// Those that are not among `addresses` and `path`.
+    /// The sockets that are bound to none of `addresses`, nor to `path`.
     pub fn not_among(&self, addresses: &[SocketAddr], path: Option<&Path>) -> Vec<BoundTo> {
         let wanted = |address: &SocketAddr| addresses.iter().any(|it| plain(*it) == *address);
         let tcp = self.tcp.keys().filter(|address| !wanted(address));
@@ -238,7 +238,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 impl BoundTo {
-    /// That `addresses` and a path of the configuration don't have it.
+    /// The error that neither `addresses` nor a path of the configuration name this one.
     pub fn not_configured(self, addresses: &[SocketAddr]) -> InheritedError {
         let mut configured = Vec::new();
         if let Self::Tcp(own) = self {
@@ -255,7 +255,7 @@ fn accepts(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
 }
 
-/// Without what says nothing of where a socket listens.
+/// The address without the parts that don't matter to where a socket listens.
 fn plain(mut address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut address {
         v6.set_flowinfo(0);

@@ -67,7 +67,7 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// With these sockets of a service manager, and for its watchdog if it has one.
+    /// An opener with these sockets of a service manager, and for its watchdog if it has one.
     pub fn new(inherited: InheritedSockets, liveness: Option<Arc<Liveness>>) -> Self {
         Self {
             inherited,
@@ -98,7 +98,7 @@ impl Opener {
     }
 }
 
-/// What helps where an address can't be listened on, to stand behind the error; nothing where that says all.
+/// Advice where an address can't be listened on, to follow the error; empty where the error says enough.
 pub fn bind_error_hint(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
@@ -126,7 +126,7 @@ pub struct AcceptFailures {
 }
 
 impl AcceptFailures {
-    /// One more failure; returns whether it is the first one in a row.
+    /// Counts one more failure; returns whether it is the first one in a row.
     pub fn is_first(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true)
     }
@@ -177,7 +177,7 @@ impl Acceptor {
         }
     }
 
-    /// Has the task that accepts answer liveness probes while it waits.
+    /// Makes the task that accepts answer liveness probes while it waits.
     pub fn with_liveness(self, liveness: Option<LivenessHandle>) -> Self {
         Self { liveness, ..self }
     }

@@ -130,7 +130,7 @@ mod tests {
         0,
     );
 
-    /// Lets all others run until they wait.
+    /// Lets all other tasks run until they wait.
     async fn settle() {
         for _ in 0..20 {
             tokio::task::yield_now().await;

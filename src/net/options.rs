@@ -1,4 +1,4 @@
-//! What is set on every socket, and why.
+//! Options that are set on sockets, and why.
 
 use std::io;
 use std::net::Shutdown;
@@ -13,13 +13,13 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long sent bytes may stay unacknowledged before the peer counts as lost.
 const PEER_SILENCE: Duration = Duration::from_secs(180);
 
-/// By how much the kernel's time for a standstill is longer than ours, which knows what to tell whom.
+/// Margin by which the kernel's time for a standstill is longer than ours, which knows what to report to whom.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The kernel counts milliseconds in 31 bits.
 const MAX_USER_TIMEOUT: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
-/// For a control connection, on either leg.
+/// Sets the options of a control connection, on either leg.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`; the peer may be gone already.
@@ -37,7 +37,7 @@ pub fn control(stream: &TcpStream) -> io::Result<()> {
     socket.set_out_of_band_inline(true)
 }
 
-/// For a data connection that was accepted or is connected.
+/// Sets the options of a data connection that was accepted or is connected.
 ///
 /// Lingering is off and armed: until [`finish`] is called, whatever ends this socket (an error, a panic, `kill -9`)
 /// reaches the peer as a reset. A FIN is a promise that the file is complete.
@@ -75,7 +75,7 @@ pub fn set_stall_timeout(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(silence))
 }
 
-/// Bounds what the kernel takes in ahead, to about so many bytes.
+/// Bounds the bytes that the kernel receives ahead to about this many.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.

@@ -1,4 +1,4 @@
-//! Where TLS records begin and end (RFC 8446 §5.1), without looking into them.
+//! The boundaries of TLS records (RFC 8446 §5.1), found without looking into them.
 
 /// The type, the version and the length.
 pub const HEADER: usize = 5;
@@ -7,14 +7,14 @@ pub const HEADER: usize = 5;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecordFraming {
     header: [u8; HEADER],
-    /// How much of it has come.
+    /// The bytes of the header that have come.
     header_length: usize,
-    /// How much of the record behind its header is still to come.
+    /// The bytes of the record's body that are still to come.
     body_left: usize,
 }
 
 impl RecordFraming {
-    /// These bytes have come.
+    /// Follows these bytes, which have come next.
     pub fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.body_left > 0 {
@@ -40,7 +40,7 @@ impl RecordFraming {
     }
 }
 
-/// How many bytes follow this header.
+/// The length of the record's body, by this header.
 pub fn body_length(header: [u8; HEADER]) -> usize {
     let [.., high, low] = header;
     usize::from(u16::from_be_bytes([high, low]))

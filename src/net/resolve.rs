@@ -111,7 +111,7 @@ impl Resolver {
         self.share((host.to_owned(), port, urgency), start).await
     }
 
-    /// What the running look-up of this name says, or a new one.
+    /// The result of the running look-up of this name, or of a new one.
     async fn share<F>(
         self: &Arc<Self>,
         question: Question,

@@ -1,4 +1,4 @@
-//! One connection, plain or under TLS, on either leg.
+//! A connection, plain or under TLS, on either leg.
 
 use std::io::{self, Read as _};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::outcome::KeyExchange;
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
-    /// Without TLS.
+    /// A connection without TLS.
     Plain(TcpStream),
     /// With TLS, and a client at the other end.
     ToClient(Box<server::TlsStream<TcpStream>>),
@@ -61,7 +61,7 @@ impl Stream {
         self.backend_chain().first()
     }
 
-    /// The same with the certificates that it has sent after its own; empty without TLS.
+    /// The backend's certificate with those that it has sent after it; empty without TLS.
     pub fn backend_chain(&self) -> &[CertificateDer<'static>] {
         let chain = match self {
             Self::Plain(_) | Self::ToClient(_) => None,
@@ -207,7 +207,7 @@ fn key_exchange(group: NamedGroup) -> KeyExchange {
     }
 }
 
-/// What a socket has for us or takes from us, and nothing that would have to be waited for.
+/// Reads and writes a socket without waiting: only what it holds or takes at once.
 struct NonBlocking<'a>(&'a TcpStream);
 
 impl io::Write for NonBlocking<'_> {
@@ -251,7 +251,7 @@ fn poll_read_records<D: SideData>(
     }
 }
 
-/// What has arrived at a socket, followed record by record.
+/// Reads a socket, following the records of what has arrived.
 struct Followed<'a> {
     socket: &'a TcpStream,
     framing: &'a mut RecordFraming,

@@ -15,10 +15,10 @@ const MODE: u32 = 0o660;
 /// Why a socket can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// There is something else under its name.
+    /// The path exists and is no socket.
     #[error("there is a file of that name which is no socket; remove it, or choose another name")]
     NotASocket,
-    /// A process listens there.
+    /// Another process listens there.
     #[error("another process listens there; stop it, or choose another name")]
     InUse,
     /// The operating system refuses.
@@ -77,7 +77,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketName), SocketError> {
     }
 }
 
-/// Whether a process listens there, without waiting for it.
+/// Connects to the socket, to find whether a process listens there, without waiting for it.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)
@@ -97,7 +97,7 @@ fn file_at(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl SocketName {
-    /// Of a socket that a service manager has opened.
+    /// The name of a socket that a service manager has opened.
     pub fn of_another(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -105,12 +105,13 @@ impl SocketName {
         }
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is still there, and this one's; what is another's to look after counts as being there.
+    /// Whether the socket file still exists, and belongs to this process; one that another process looks after counts as
+    /// existing.
     pub fn is_there(&self) -> bool {
         match self.file {
             SocketFile::Own(device, number) => {

@@ -1,4 +1,4 @@
-//! What the operator sees: [`log`] lines, [`transfer_log`]s, [`metrics`], and what became of [`reloads`].
+//! Reports to the operator: [`log`] lines, [`transfer_log`]s, [`metrics`], and the results of [`reloads`].
 
 mod lines;
 pub mod log;

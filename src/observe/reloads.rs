@@ -2,7 +2,7 @@
 //! metrics.
 //!
 //! Refusals are kept apart, by subject: of the reloads only the last ones are remembered, while a refusal matters for as long
-//! as the refused file lies there, however much else is reloaded meanwhile.
+//! as the refused file is still there, however much else is reloaded meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +14,17 @@ use crate::outcome::{ReloadResult, ReloadSubject};
 /// How many reloads are remembered.
 const REMEMBERED: usize = 20;
 
-/// The last reloads of the process, and what stands refused.
+/// The last reloads of the process, and the refusals that stand.
 #[derive(Debug)]
 pub struct ReloadLog {
     state: Mutex<State>,
-    /// Which count reloads, and show what stands.
+    /// The metrics, which count reloads, and show the refusals that stand.
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The latest first.
+    /// The last reloads, the latest first.
     last: VecDeque<Arc<Reload>>,
     /// At most one for each file of the configurations so far that is still refused.
     standing: HashMap<Key, Arc<Reload>>,
@@ -40,7 +40,7 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// From now on.
+    /// A stall that begins now.
     pub fn begin(log: Arc<ReloadLog>, subject: ReloadSubject) -> Self {
         log.change(subject, |state| {
             state.stalled.push((subject, SystemTime::now()));
@@ -61,30 +61,30 @@ impl Drop for Stall {
 
 type Key = (ReloadSubject, Option<Arc<str>>);
 
-/// One reload.
+/// The result of a reload.
 #[derive(Debug, Clone)]
 pub struct Reload {
-    /// When.
+    /// When the reload ended.
     pub at: SystemTime,
-    /// Of what.
+    /// The kind of configuration or file that was reloaded.
     pub subject: ReloadSubject,
-    /// Of which one, where there are several that are reloaded by themselves.
+    /// The name of the subject, where there are several that are reloaded by themselves.
     pub name: Option<Arc<str>>,
-    /// Why it was refused, if it was.
+    /// Why the reload was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 
-/// Why a reload was refused.
+/// The reason why a reload was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// With what the files say there, which may name users.
+    /// The reason with text from the files, which may name users.
     pub text: String,
-    /// Without.
+    /// The reason without text from the files.
     pub summary: String,
 }
 
 impl From<String> for Refusal {
-    /// One that repeats nothing of a file.
+    /// A refusal whose text repeats nothing of a file.
     fn from(text: String) -> Self {
         Self {
             summary: text.clone(),
@@ -94,7 +94,7 @@ impl From<String> for Refusal {
 }
 
 impl ReloadLog {
-    /// Nothing was reloaded yet.
+    /// A log without any reload.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
@@ -102,7 +102,7 @@ impl ReloadLog {
         }
     }
 
-    /// A reload has ended now. If it was refused, that stands; if not, no former refusal of the same does.
+    /// Records that a reload has ended now. If it was refused, that stands; if not, no former refusal of the same does.
     pub fn record(&self, subject: ReloadSubject, name: Option<Arc<str>>, refusal: Option<Refusal>) {
         let result = match refusal {
             None => ReloadResult::Ok,
@@ -135,7 +135,7 @@ impl ReloadLog {
         });
     }
 
-    /// The same of all of this subject for which `is_refused` doesn't say otherwise of its name.
+    /// Removes the standing refusals of this subject, except those with a name for which `is_refused` holds.
     pub fn mend_all_but(&self, subject: ReloadSubject, is_refused: impl Fn(&str) -> bool) {
         self.change(subject, |state| {
             state
@@ -144,7 +144,7 @@ impl ReloadLog {
         });
     }
 
-    /// Why what lies there of this, of which there is but one, is not in force, if it was refused.
+    /// The refusal that stands of this subject, of which there is but one; `None` if its content is in force.
     pub fn standing(&self, subject: ReloadSubject) -> Option<Refusal> {
         let state = self.lock();
         state.standing.get(&(subject, None))?.refusal.clone()
@@ -172,7 +172,7 @@ impl ReloadLog {
         entries.collect()
     }
 
-    /// What of the files in use can't be read to its end, and since when that is known.
+    /// The kinds of files in use that can't be read to their end, and since when that is known.
     pub fn stalled(&self) -> Vec<(ReloadSubject, SystemTime)> {
         self.lock().stalled.clone()
     }
@@ -225,7 +225,7 @@ mod tests {
         log.record(subject, Some(name.into()), None);
     }
 
-    /// The names of what stands; the metrics agree.
+    /// The names of the refusals that stand; the metrics agree.
     fn standing((log, metrics): &(ReloadLog, Arc<Metrics>)) -> Vec<String> {
         let all = log.all_standing();
         let rendered = metrics.render();

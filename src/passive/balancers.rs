@@ -11,18 +11,18 @@ use crate::net::proxy_header::is_trusted;
 /// The networks of the balancers by one configuration.
 pub(super) type Trusted = Arc<Vec<IpNet>>;
 
-/// What the configurations in use say of the balancers in front of a port.
+/// The load balancers in front of a port, by the configurations in use.
 #[derive(Debug, Default)]
 pub(super) struct Balancers(Mutex<Vec<Weak<Vec<IpNet>>>>);
 
 /// Whether a connection begins with a PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderRule {
-    /// It comes from a client.
+    /// The connection comes from a client, without a header.
     None,
-    /// It may come from a balancer, or be that of a session from before that balancer was configured.
+    /// The connection may come from a balancer, or be that of a session from before that balancer was configured.
     Optional,
-    /// It comes from a balancer.
+    /// The connection comes from a balancer, with a header.
     Required,
 }
 
@@ -34,7 +34,7 @@ impl Balancers {
         lists.push(Arc::downgrade(trusted));
     }
 
-    /// How a connection from `peer` begins.
+    /// The rule for how a connection from `peer` begins.
     pub fn rule_for(&self, peer: SocketAddr) -> HeaderRule {
         let lists = self.lists();
         let trusting = lists

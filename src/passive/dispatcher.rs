@@ -19,7 +19,8 @@ use super::lease_table::{
 use super::peek::{self, PeekedHello};
 use super::{DataConnection, LeaseEvent};
 
-/// One for all ports, so that a reload, which opens and closes some, keeps every lease.
+/// Assigns the connections at all ports to leases. All ports share one dispatcher, so that a reload, which opens and closes some,
+/// keeps every lease.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     state: Mutex<DispatcherState>,
@@ -53,9 +54,9 @@ struct Stranger {
 /// A connection that is not assigned to a lease yet.
 #[derive(Debug)]
 enum UnassignedConnection {
-    /// It has just arrived, or its ClientHello has been read.
+    /// The connection has just arrived, or its ClientHello has been read.
     Waiting(DataConnection),
-    /// Its task reads its ClientHello. Dropping this ends the task and resets the connection.
+    /// The connection's task reads its ClientHello. Dropping this ends the task and resets the connection.
     Peeking(oneshot::Sender<LeaseId>),
 }
 
@@ -66,7 +67,7 @@ struct LeaseChannels {
     grant: Option<oneshot::Sender<(SocketAddr, bool)>>,
     event_sender: mpsc::Sender<LeaseEvent>,
     attribution: watch::Sender<Attribution>,
-    /// How many connections at its port may be its own.
+    /// The number of connections at the port that may be the lease's own.
     unassigned: watch::Sender<UnassignedConnections>,
     /// Whether others of its address wait for a port.
     contended: watch::Sender<bool>,
@@ -96,7 +97,7 @@ pub(super) struct PendingLease {
 }
 
 impl Dispatcher {
-    /// Without leases. `sessions` maps TLS sessions to FTP sessions.
+    /// A dispatcher without leases. `sessions` maps TLS sessions to FTP sessions.
     pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             state: Mutex::default(),
@@ -164,7 +165,7 @@ impl Dispatcher {
         }
     }
 
-    /// A connection was accepted.
+    /// Takes a connection that was accepted.
     pub fn on_connection(self: &Arc<Self>, stream: TcpStream, client: IpAddr, port: SocketAddr) {
         let mut state = self.state();
         state.last_connection += 1;
@@ -450,7 +451,7 @@ impl Drop for LeaseHandle {
 }
 
 impl ResetReason {
-    /// Its text in the log.
+    /// The reason's text in the log.
     fn as_str(self) -> &'static str {
         match self {
             Self::NoLease => "no session of this address has the port",

@@ -34,10 +34,10 @@ struct Opened {
     receiving: JoinHandle<()>,
 }
 
-/// One listening port. Dropping it closes it.
+/// A listening port. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Port {
-    /// With its real number.
+    /// The address with its real port number.
     address: SocketAddr,
     pub balancers: Arc<Balancers>,
     accepting: AbortHandle,
@@ -47,14 +47,14 @@ pub(super) struct Port {
 #[derive(Debug, thiserror::Error)]
 #[error("the passive port {address} can't be opened: {source}{}", listen::bind_error_hint(*address, source))]
 pub struct PortError {
-    /// Where it should have listened.
+    /// The address that the listener should have.
     pub address: SocketAddr,
-    /// Why it doesn't.
+    /// The operating system's error.
     pub source: io::Error,
 }
 
 impl PassiveListeners {
-    /// None yet. `sessions` maps TLS sessions to FTP sessions.
+    /// Listeners of which none is open yet. `sessions` maps TLS sessions to FTP sessions.
     pub fn new(sessions: Arc<SessionStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             open: HashMap::new(),
@@ -63,7 +63,7 @@ impl PassiveListeners {
         }
     }
 
-    /// Has its ports opened by this.
+    /// Sets the opener of its ports.
     pub fn opened_by(self, opener: Arc<Opener>) -> Self {
         Self { opener, ..self }
     }
@@ -183,7 +183,7 @@ pub fn bind_addresses(addresses: &[IpAddr], ports: &RangeInclusive<u16>) -> Vec<
         .collect()
 }
 
-/// Where the ports of an address are bound: at the wildcard, if that is among all `addresses`.
+/// The address at which the ports of an address are bound: the wildcard, if that is among all `addresses`.
 fn bind_address(address: IpAddr, addresses: &[IpAddr]) -> IpAddr {
     let wildcard = wildcard_of(address);
     if addresses.contains(&wildcard) {

@@ -94,7 +94,7 @@ pub struct NoPort {
 pub enum LeaseEvent {
     /// The session's connection, as far as is known before its handshake.
     Connected(DataConnection),
-    /// One that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
+    /// A connection that did not name the session where that is required, or closed before it sent anything, or is ambiguous. It
     /// has been reset, and the lease goes on.
     Refused(Option<Ambiguity>),
 }
@@ -104,17 +104,17 @@ pub enum LeaseEvent {
 pub struct Unassigned(watch::Receiver<UnassignedConnections>);
 
 impl Unassigned {
-    /// Whether there is one now.
+    /// Whether there is an unassigned connection now.
     pub fn is_any(&self) -> bool {
         self.0.borrow().all > 0
     }
 
-    /// Waits until there is one.
+    /// Waits until there is an unassigned connection.
     pub async fn any(&mut self) {
         self.wait_for(|unassigned| unassigned.all > 0).await;
     }
 
-    /// Waits until there is one that can belong to no other lease, or one that sends nothing for a while.
+    /// Waits until there is an unassigned connection that can belong to no other lease, or one that sends nothing for a while.
     pub async fn exclusive_or_silent(&mut self, silence: Duration) {
         loop {
             self.any().await;
@@ -138,7 +138,7 @@ impl Unassigned {
 pub struct Contention(watch::Receiver<bool>);
 
 impl Contention {
-    /// Waits until one does.
+    /// Waits until another lease waits for a port.
     pub async fn contended(&mut self) {
         if self.0.wait_for(|contended| *contended).await.is_err() {
             // The lease is over.
@@ -152,12 +152,12 @@ impl Contention {
 pub struct DataConnection {
     /// The connection.
     pub stream: TcpStream,
-    /// What has been read of it already: its ClientHello, or nothing.
+    /// The bytes that have been read of it already: its ClientHello, or none.
     pub read: Vec<u8>,
 }
 
 impl DataConnection {
-    /// Its first byte, which may have been read; none if it closes before that.
+    /// The connection's first byte, which may have been read; `None` if it closes before that.
     pub async fn first_byte(&self) -> Option<u8> {
         if let Some(first) = self.read.first() {
             return Some(*first);
@@ -204,7 +204,7 @@ impl PassivePorts {
         }
     }
 
-    /// Where the ports are open that belong to the listener's address `local`: there, or at all addresses.
+    /// The address at which the ports of the listener's address `local` are open: `local` itself, or the wildcard.
     pub fn bound_address(&self, local: IpAddr) -> IpAddr {
         self.by_address
             .get(&local)

@@ -9,7 +9,7 @@ use crate::tls::client_hello::{self, ClientHello, HANDSHAKE_RECORD, USUAL_HELLO}
 pub(super) enum PeekedHello {
     /// A ClientHello that offers TLS sessions of these names, or something else, which names none.
     Names(Vec<Vec<u8>>),
-    /// It closed before that.
+    /// The connection closed before that.
     Closed,
 }
 

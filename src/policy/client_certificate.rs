@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the certificate that a client has shown says of it.
+/// The identity of a client by the certificate that it has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
     /// SHA-256 of its DER form.
     pub fingerprint: [u8; 32],
-    /// For people: printable and short.
+    /// The certificate's subject, for operators: printable and short.
     pub subject: String,
     /// The common name of its subject, if that has exactly one: an authority that checks one of several may not have
     /// checked the others.
@@ -21,7 +21,7 @@ pub struct ClientIdentity {
     pub emails: Vec<Box<[u8]>>,
     /// The DNS names there.
     pub dns_names: Vec<Box<[u8]>>,
-    /// When it expires, since the Unix epoch; none of a certificate that can't be read.
+    /// When the certificate expires, since the Unix epoch; `None` if it can't be read.
     pub not_after: Option<Duration>,
     /// Whether the client is known to hold its key; without that it proves nothing.
     pub key: KeyProof,
@@ -32,15 +32,15 @@ pub struct ClientIdentity {
 /// Whether a client is known to hold the key of the certificate that it has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyProof {
-    /// Its signature in the handshake has been verified.
+    /// The client's signature in the handshake has been verified.
     Verified,
-    /// There is no way to verify a signature by a key of this kind or size.
+    /// No signature by a key of this kind or size can be verified.
     Unverifiable,
 }
 
 impl ClientIdentity {
-    /// What is left of it at `now`, since the Unix epoch, if it was good and has expired since: a control connection may stay
-    /// open for days, and log in again.
+    /// The identity at `now`, since the Unix epoch, if the certificate was good and has expired since: a control connection may
+    /// stay open for days, and log in again. `None` otherwise.
     pub fn lapsed(&self, now: Duration) -> Option<Self> {
         let is_over = self.not_after.is_some_and(|end| end < now);
         (is_over && self.chain.is_ok()).then(|| Self {
@@ -56,9 +56,9 @@ impl ClientIdentity {
 /// Why the configured authorities don't vouch for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainFault {
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub result: CertificateResult,
-    /// For people: printable and short.
+    /// Description for operators: printable and short.
     pub detail: String,
 }
 
@@ -110,7 +110,7 @@ results! {
     Invalid = "invalid",
 }
 
-/// Which part of a certificate has to be the user's name.
+/// The part of a certificate that has to be the user's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CertificateUser {
     /// The common name of its subject.
@@ -120,12 +120,12 @@ pub enum CertificateUser {
     Email,
     /// A DNS name in its subjectAltName.
     Dns,
-    /// None: each certificate of an authority is good for each user.
+    /// No part has to be: each certificate of an authority is good for each user.
     None,
 }
 
 impl CertificateUser {
-    /// Its value in configuration.
+    /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cn => "cn",
@@ -156,34 +156,34 @@ pub fn folded(user: &[u8]) -> Box<[u8]> {
 /// By user, [`folded`], the fingerprints of the certificates that are the user's.
 pub type PinnedCertificates = HashMap<Box<[u8]>, Vec<[u8; 32]>>;
 
-/// What a site demands of its clients' certificates.
+/// A site's requirements on its clients' certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRules {
-    /// Whether every login needs one.
+    /// Whether every login needs a certificate.
     pub required: bool,
-    /// How a certificate names its user.
+    /// The part of a certificate that names its user.
     pub user: CertificateUser,
     /// No other one is such a user's, and an authority needs to vouch for none of them.
     pub pinned: PinnedCertificates,
-    /// Where the passwords are by which users with the right certificate are logged in at the backend.
+    /// The file with the passwords by which users with the right certificate are logged in at the backend.
     pub credentials: Option<PathBuf>,
 }
 
-/// What a site makes of a client's certificate.
+/// A site's decision about a client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// There is none, and none is required.
+    /// The client has shown none, and none is required.
     NotAsked,
-    /// It is the user's, and proves the client's identity.
+    /// The certificate is the user's, and proves the client's identity.
     Proven,
-    /// It isn't, and the login goes on without it.
+    /// The certificate isn't the user's, or isn't valid, and the login goes on without it.
     Ignored(CertificateResult),
     /// The user may not log in.
     Refused(CertificateResult),
 }
 
 impl Admission {
-    /// What has become of the certificate; `None` if there was none, and none required.
+    /// The result for the certificate; `None` if there was none, and none required.
     pub fn result(self) -> Option<CertificateResult> {
         match self {
             Self::NotAsked => None,

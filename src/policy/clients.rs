@@ -18,9 +18,9 @@ pub enum ShutOut {
     NoneAllowed,
     /// Each allowed network lies within a denied one; the first of them does in this one.
     AllDenied {
-        /// Allowed.
+        /// The allowed network.
         allowed: IpNet,
-        /// Denied, and no smaller.
+        /// The denied network, which is no smaller.
         denied: IpNet,
     },
 }

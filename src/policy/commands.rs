@@ -13,7 +13,7 @@ pub struct CommandRules {
     denied: Vec<DeniedCommand>,
 }
 
-/// What clients may do at a site.
+/// A preset of the actions that clients are allowed at a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// List and download.
@@ -27,20 +27,20 @@ pub enum Preset {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeniedCommand {
     verb: String,
-    /// Of SITE; `None` is the whole verb.
+    /// The command of SITE that is denied; `None` is the whole verb.
     sub_verb: Option<String>,
 }
 
 /// Why a command can't be denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DenyError {
-    /// It isn't the name of one.
+    /// The word is no FTP verb.
     #[error("isn't a command")]
     NotACommand,
-    /// It has a second word, and isn't SITE.
+    /// The text has a second word, and isn't SITE.
     #[error("has an argument; only SITE has commands of its own")]
     Argument,
-    /// Each session needs it.
+    /// Each session needs the command.
     #[error("can't be denied: sessions can't do without it")]
     Needed,
 }
@@ -52,28 +52,28 @@ const MAX_VERB: usize = 12;
 /// 511 bytes at a time, and take the rest for another command, which could be a denied one.
 const MAX_LINE: usize = 509;
 
-/// What a session needs, or what Portcullis answers itself or sends for purposes of its own.
+/// Commands that a session needs, or that Portcullis answers itself or sends for purposes of its own.
 const NEEDED: [&str; 19] = [
     "USER", "PASS", "ACCT", "QUIT", "REIN", "HOST", "AUTH", "PBSZ", "PROT", "CCC", "FEAT", "NOOP",
     "PASV", "EPSV", "PORT", "EPRT", "ABOR", "LPRT", "LPSV",
 ];
 
-/// What neither changes a file nor shows what is in one, besides [`NEEDED`].
+/// Commands that neither change a file nor show its content, besides [`NEEDED`].
 const HARMLESS: [&str; 23] = [
     "CWD", "CDUP", "PWD", "LIST", "NLST", "MLSD", "MLST", "STAT", "SIZE", "MDTM", "REST", "RANG",
     "TYPE", "STRU", "MODE", "HELP", "SYST", "OPTS", "CLNT", "LANG", "CSID", "AVBL", "PRET",
 ];
 
-/// What shows the content of files, or a hash of it.
+/// Commands that show the content of files, or a hash of it.
 const READING: [&str; 14] = [
     "RETR", "HASH", "XCRC", "CRC", "XMD5", "MD5", "MMD5", "XSHA", "XSHA1", "SHA1", "XSHA256",
     "SHA256", "XSHA512", "SHA512",
 ];
 
-/// What makes files and directories.
+/// Commands that make files and directories.
 const CREATING: [&str; 5] = ["STOR", "STOU", "APPE", "ALLO", "MKD"];
 
-/// What changes and deletes, as far as servers are known to have it.
+/// Commands that change and delete, as far as servers are known to have them.
 const CHANGING: [&str; 12] = [
     "DELE", "RMD", "RNFR", "RNTO", "MFMT", "MFF", "MFCT", "SITE", "SMNT", "COMB", "RMDA", "THMB",
 ];
@@ -85,7 +85,7 @@ const HARMLESS_SITE: [&str; 4] = ["HELP", "DIRSTYLE", "IDLE", "WHO"];
 const NO_COMMANDS: [&str; 3] = ["UTF8", "TVFS", "UTF-8"];
 
 impl CommandRules {
-    /// What the preset doesn't allow, and these.
+    /// Rules that deny whatever the preset doesn't allow, and these commands besides.
     pub fn new(preset: Option<Preset>, denied: Vec<DeniedCommand>) -> Self {
         Self { preset, denied }
     }
@@ -95,17 +95,17 @@ impl CommandRules {
         self.preset
     }
 
-    /// What is denied besides.
+    /// The commands that are denied besides the preset's.
     pub fn denied(&self) -> impl Iterator<Item = &DeniedCommand> {
         self.denied.iter()
     }
 
-    /// Whether everything is allowed.
+    /// Whether every command is allowed.
     pub fn is_empty(&self) -> bool {
         self.preset.is_none() && self.denied.is_empty()
     }
 
-    /// Whether a line of this length may not be sent, whatever it says: its tail could be a command that is denied.
+    /// Whether a line of this length may not be sent, whatever its content: its tail could be a command that is denied.
     pub fn deny_length(&self, line: usize) -> bool {
         !self.is_empty() && line > MAX_LINE
     }
@@ -213,9 +213,9 @@ impl DeniedCommand {
     }
 }
 
-/// The word behind SITE.
+/// The word after SITE.
 enum SubVerb {
-    /// In upper case.
+    /// The word in upper case.
     Plain(String),
     /// Something that servers read differently.
     Odd,
@@ -241,7 +241,7 @@ impl SubVerb {
         }
     }
 
-    /// Whether every server takes it for one of these.
+    /// Whether every server takes the command for one of these.
     fn is_one_of(&self, all: &[&str]) -> bool {
         match self {
             Self::Plain(word) => all.contains(&word.as_str()),

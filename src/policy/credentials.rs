@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 /// The longest password, in bytes: it is sent in a line.
 const MAX_PASSWORD: usize = 1024;
 
-/// By user, folded.
+/// The passwords in a file, by user; the names are folded.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub struct Passwords(HashMap<Box<[u8]>, Secret>);
 
@@ -22,7 +22,7 @@ pub type CredentialFile = LookupFile<Passwords>;
 /// The files of passwords that a configuration names.
 pub type CredentialFiles = LookupFiles<Passwords>;
 
-/// Those of a configuration that is not in force yet.
+/// The credential files of a configuration that is not in force yet.
 pub type LoadedCredentials = LoadedFiles<Passwords>;
 
 /// The passwords in a file, not yet in use.
@@ -31,7 +31,7 @@ pub type NewCredentials = NewContent<Passwords>;
 /// Why a file of passwords is not used.
 pub type CredentialFileError = LookupFileError<PasswordFault>;
 
-/// What is wrong with a line. Nothing of its content is repeated.
+/// The fault of a line. Nothing of its content is repeated.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is
 pub enum PasswordFault {

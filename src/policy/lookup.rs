@@ -11,12 +11,12 @@ use arc_swap::ArcSwap;
 use crate::base::file::{ReadError, read_bounded};
 use crate::base::text::escape_path;
 
-/// What a file has.
+/// The content of a file.
 pub trait Content: fmt::Debug + Default + PartialEq + Send + Sync + 'static {
     /// Why a line can't be taken.
     type LineFault: std::error::Error + Send + Sync + 'static;
 
-    /// Its name in messages.
+    /// Name of the content in messages.
     const NAME: &'static str;
 
     /// The longest file that is read, in bytes.
@@ -28,7 +28,7 @@ pub trait Content: fmt::Debug + Default + PartialEq + Send + Sync + 'static {
     /// If it has no entry, and isn't one that doesn't count.
     fn add(&mut self, number: usize, line: &[u8]) -> Result<(), Self::LineFault>;
 
-    /// How many entries.
+    /// The number of entries.
     fn count(&self) -> usize;
 }
 
@@ -42,33 +42,33 @@ pub struct LookupFile<C> {
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", escape_path(path))]
 pub struct LookupFileError<F: std::error::Error> {
-    /// Which.
+    /// The file's path.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: LookupFileFault<F>,
 }
 
-/// What is wrong with a file.
+/// The fault of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupFileFault<F: std::error::Error> {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("the {content} can't be read: {cause}")]
     Io {
         /// See [`Content::NAME`].
         content: &'static str,
-        /// Why.
+        /// The operating system's error.
         cause: std::io::Error,
     },
-    /// It is a directory, a pipe or a device.
+    /// The path is a directory, a pipe or a device.
     #[error("the {0} aren't in a regular file")]
     NotAFile(&'static str),
-    /// It has more than this many bytes.
+    /// The file has more than this many bytes.
     #[error("the file is longer than {} MiB", .0 / 1024 / 1024)]
     TooLong(u64),
-    /// It has nothing at all, as a file that is being replaced.
+    /// The file is empty, as one that is being replaced.
     #[error("the file is empty; if that is intended, write a comment such as `# no users yet`")]
     Empty,
-    /// Its last line doesn't end, as that of a file which is being written.
+    /// The file's last line doesn't end, as that of a file which is being written.
     #[error("the last line has no line ending, so the file may be half written")]
     HalfWritten,
     /// A line that can't be taken.
@@ -102,7 +102,7 @@ impl<C: Content> NewContent<C> {
         })
     }
 
-    /// How many entries.
+    /// The number of entries.
     pub fn count(&self) -> usize {
         self.0.count()
     }
@@ -114,7 +114,7 @@ pub struct LookupFiles<C>(Arc<HashMap<PathBuf, Arc<LookupFile<C>>>>);
 /// The files of a configuration that is not in force yet.
 pub struct LoadedFiles<C> {
     files: LookupFiles<C>,
-    /// For files that are in use.
+    /// New content for files that are in use.
     new: Vec<(Arc<LookupFile<C>>, NewContent<C>)>,
 }
 
@@ -141,8 +141,8 @@ impl<C> Clone for LookupFiles<C> {
 }
 
 impl<C: Content> LookupFiles<C> {
-    /// These files, each of which may be named several times. Those that the configuration before has, too, stay the same ones:
-    /// its sessions look up what is watched. Blocks on the file system.
+    /// Loads these files, each of which may be named several times. A file that the former configuration has, too, keeps its
+    /// object: its sessions look up what is watched. Blocks on the file system.
     ///
     /// # Errors
     /// If one of them can't be used, see [`NewContent::read`].
@@ -170,7 +170,7 @@ impl<C: Content> LookupFiles<C> {
         Ok(LoadedFiles { files, new })
     }
 
-    /// One file with this content, which is on no disk.
+    /// A file with this content, which is on no disk.
     #[cfg(test)]
     pub fn holding(path: &Path, content: &str) -> Self {
         let content = NewContent(parse(content.as_bytes()).expect("it is in order"));
@@ -197,7 +197,7 @@ impl<C: Content> LookupFile<C> {
         }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -217,7 +217,7 @@ impl<C: Content> LookupFile<C> {
         self.content.store(Arc::new(content));
     }
 
-    /// How many entries it has.
+    /// The number of entries it has.
     pub fn count(&self) -> usize {
         self.content.load().count()
     }

@@ -12,15 +12,15 @@ use crate::base::file_watch::{Debounce, FileStamp, FileWatch, Stability};
 #[derive(Debug)]
 pub struct LookupWatch<C: Content>(Vec<LookupFileWatch<C>>);
 
-/// What was found in those of the files that have changed.
+/// The findings for the files that have changed.
 pub type LookupChanges<C> = Vec<LookupChange<C>>;
 
-/// What was found in a file that has changed.
+/// The finding for a file that has changed.
 #[derive(Debug)]
 pub struct LookupChange<C: Content> {
     /// The file.
     pub file: Arc<LookupFile<C>>,
-    /// Its content is in use now, or why the former one stays.
+    /// `Ok` if the file's new content is in use now, or why the former one stays.
     pub outcome: Result<(), LookupFileError<C::LineFault>>,
 }
 
@@ -28,9 +28,9 @@ pub struct LookupChange<C: Content> {
 struct LookupFileWatch<C> {
     file: Arc<LookupFile<C>>,
     state: Debounce<Option<FileStamp>>,
-    /// What was read last is not in use.
+    /// Whether the content read last was refused and so is not in use.
     refused: bool,
-    /// Why it couldn't be read last, which is told once.
+    /// The error with which it couldn't be read last, which is reported once.
     unreadable: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl<C: Content> LookupWatch<C> {
 }
 
 impl<C: Content> FileWatch for LookupWatch<C> {
-    /// Those that have new content, and were the same in two polls; it is in use then.
+    /// The files whose content is new and was the same in two polls; it is in use then.
     type Found = LookupChanges<C>;
 
     fn poll(&mut self, _: SystemTime) -> Option<LookupChanges<C>> {

@@ -1,8 +1,8 @@
-//! What one site allows its clients: from where, by which certificates, with which commands, how fast, and what they are told.
+//! The rules of one site for its clients: from where, by which certificates, with which commands, how fast, and what they are
+//! told.
 //!
-//! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks
-//! them. A site that says nothing of these has [`SitePolicy::default`], which allows everything at the cost of a look at
-//! empty lists.
+//! Values and decisions alone, without sockets and without the time: the configuration builds them, and the session asks them. A
+//! site without such settings has [`SitePolicy::default`], which allows everything at the cost of a look at empty lists.
 
 pub mod client_certificate;
 pub mod clients;
@@ -24,19 +24,19 @@ pub use notice::Notice;
 pub use rates::{Rate, Rates};
 pub use users::{UserFile, UserFiles, UserList};
 
-/// What one site allows its clients.
+/// The rules of one site for its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SitePolicy {
-    /// From where.
+    /// The networks that clients may connect from.
     pub clients: ClientRules,
     /// The certificates by which they prove their identity; `None` if by none.
     pub client_certificate: Option<CertificateRules>,
-    /// With which commands.
+    /// The commands that clients may send.
     pub commands: CommandRules,
     /// The reply to each login while the site is out of service.
     pub maintenance: Option<Notice>,
-    /// What stands before the backend's own reply to a login.
+    /// The text in front of the backend's own reply to a login.
     pub login_text: Option<Notice>,
-    /// How fast they transfer.
+    /// The rates of transfers.
     pub rates: Rates,
 }

@@ -8,19 +8,19 @@ const MAX_LINE: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice(Vec<String>);
 
-/// Why a text can't be sent to clients.
+/// The reasons why a text can't be sent to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoticeError {
-    /// It has nothing to show.
+    /// The text is empty.
     #[error("the text is empty")]
     Empty,
-    /// It is too long.
+    /// The text has too many lines.
     #[error("the text has more than {MAX_LINES} lines")]
     TooManyLines,
-    /// It is too long.
+    /// A line of the text is too long.
     #[error("a line of the text has more than {MAX_LINE} bytes")]
     LineTooLong,
-    /// It would end the line, or act on a terminal.
+    /// The text has a control character, which would end the line, or act on a terminal.
     #[error("the text has a control character")]
     ControlCharacter,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// What the transfers of a site may take of the network in each direction; `None` is no limit.
+/// Limits of the bandwidth of a site's transfers in each direction; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// All sessions of the site together.
@@ -28,10 +28,10 @@ pub struct Rate(NonZeroU64);
 /// Why a number of bits a second can't be a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RateError {
-    /// Less than [`Rate::LOWEST`].
+    /// The rate is below [`Rate::LOWEST`].
     #[error("is less than 64k, 64000 bits a second")]
     TooLow,
-    /// More than [`Rate::HIGHEST`].
+    /// The rate is above [`Rate::HIGHEST`].
     #[error("is more than 1000G, 1000000000000 bits a second")]
     TooHigh,
 }
@@ -46,7 +46,7 @@ impl Rate {
     /// No network is as fast.
     pub const HIGHEST: u64 = 1_000_000_000_000;
 
-    /// So many bits a second.
+    /// A rate of this many bits a second.
     ///
     /// # Errors
     /// If they are too few or too many.
@@ -58,7 +58,7 @@ impl Rate {
         }
     }
 
-    /// How many a unit stands for: 1000 for `k`, 1 for none.
+    /// The number that a unit stands for: 1000 for `k`, 1 for none.
     pub fn unit(text: &str) -> Option<u64> {
         let found = UNITS.iter().find(|(unit, _)| text == unit.to_string());
         match text {
@@ -74,7 +74,7 @@ impl Rate {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// How long so many bytes take.
+    /// The time that this many bytes take.
     pub fn time_for(self, bytes: u64) -> Duration {
         let nanoseconds = u128::from(bytes) * 8 * 1_000_000_000 / u128::from(self.0.get());
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))

@@ -14,20 +14,20 @@ pub struct UserList {
     prefixes: Vec<Vec<u8>>,
 }
 
-/// Names, folded.
+/// The names in a file, folded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names(HashSet<Box<[u8]>>);
 
-/// A text that stands for no user.
+/// The fault of a text that is no pattern for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// A star elsewhere than at the end, or a second one.
     #[error("has a `*` that is not its last character")]
     Star,
-    /// It can't be the argument of USER.
+    /// The text has a control character, so it can't be the argument of USER.
     #[error("has a control character")]
     ControlCharacter,
 }
@@ -35,9 +35,9 @@ pub enum PatternError {
 /// A pattern of a list: `alice`, or `acme-*` for all names that begin so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserPattern {
-    /// Folded.
+    /// A name, folded.
     Name(Vec<u8>),
-    /// Folded, without the star.
+    /// A prefix, folded, without the star.
     Prefix(Vec<u8>),
 }
 
@@ -66,7 +66,7 @@ impl UserPattern {
         })
     }
 
-    /// Whether it covers each user that `other` does.
+    /// Whether the pattern covers each user that `other` does.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Name(one), Self::Name(other)) => one == other,
@@ -101,12 +101,12 @@ impl FromIterator<UserPattern> for UserList {
 }
 
 impl UserList {
-    /// Whether it has every user, by a star alone.
+    /// Whether the list has every user, by a star alone.
     pub fn has_everybody(&self) -> bool {
         self.prefixes.iter().any(Vec::is_empty)
     }
 
-    /// Whether it has this user, folded.
+    /// Whether the list has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
         self.names.0.contains(folded)
             || self
@@ -122,7 +122,7 @@ pub type UserFile = LookupFile<Names>;
 /// The files of users that a configuration names.
 pub type UserFiles = LookupFiles<Names>;
 
-/// Those of a configuration that is not in force yet.
+/// The user files of a configuration that is not in force yet.
 pub type LoadedUsers = LoadedFiles<Names>;
 
 /// The names in a file, not yet in use.
@@ -135,9 +135,9 @@ pub type UserFileError = LookupFileError<NameFault>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {why}")]
 pub struct NameFault {
-    /// From 1.
+    /// The line's number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub why: PatternError,
 }
 
@@ -172,7 +172,7 @@ impl Content for Names {
 }
 
 impl UserFile {
-    /// Whether it has this user, folded.
+    /// Whether the file has this user, folded.
     pub fn contains(&self, folded: &[u8]) -> bool {
         self.content().0.contains(folded)
     }

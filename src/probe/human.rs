@@ -11,12 +11,12 @@ use crate::outcome::ProbeStage;
 
 /// The longest line, in characters.
 const WIDTH: usize = 100;
-/// Where the outcome of a stage begins, and below it what else there is to say. A fingerprint fits in the line then.
+/// The column in which the outcome of a stage begins, and below it further lines. A fingerprint fits in the line then.
 const OUTCOME: usize = 18;
-/// Where details begin: behind the stage, its outcome and its time.
+/// The column in which details begin: behind the stage, its outcome and its time.
 const DETAIL: usize = 37;
 
-/// One backend's block.
+/// The block of one backend.
 pub fn block(report: &Report) -> String {
     let tls = match report.tls {
         None => "without TLS",

@@ -40,7 +40,7 @@ struct Stage<'a> {
     facts: &'a Map<String, Value>,
 }
 
-/// One backend's line, without its end.
+/// The line of one backend, without its end.
 pub fn line(report: &Report) -> String {
     let stages = report.stages.iter().map(|stage| Stage {
         stage: stage.stage.as_str(),
@@ -77,7 +77,7 @@ pub fn line(report: &Report) -> String {
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// To a thousandth.
+/// A time in milliseconds, to a thousandth.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

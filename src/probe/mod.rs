@@ -1,4 +1,4 @@
-//! The command `probe`: walks the backends of a configuration as a session does, and says what works and what to do where it
+//! The command `probe`: walks the backends of a configuration as a session does, and reports what works and what to do where it
 //! doesn't.
 //!
 //! `select` finds the backends that are meant, [`backend::check::probe`](crate::backend::check::probe) walks each of them,
@@ -31,61 +31,61 @@ use crate::net::resolve::Resolver;
 /// How many backends are probed at a time.
 const SIDE_BY_SIDE: usize = 16;
 
-/// What is asked for.
+/// The parameters of a probe.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The configuration file.
     pub config: &'a Path,
-    /// This site alone.
+    /// The only site to probe; `None` for all.
     pub site: Option<&'a str>,
-    /// This backend alone.
+    /// The only backend to probe; `None` for all.
     pub backend: Option<&'a str>,
-    /// Whom to log in as.
+    /// The user to log in as.
     pub user: Option<&'a str>,
     /// The file with the password.
     pub password_file: Option<&'a Path>,
     /// Whether to list a directory, too.
     pub list: bool,
-    /// Which one; without it that which the login leads to.
+    /// The directory to list; `None` for the one that the login leads to.
     pub path: Option<&'a str>,
-    /// How to write it down.
+    /// The format of the output.
     pub format: Format,
 }
 
-/// How it is written down.
+/// The format of a probe's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people: a block of lines for each backend.
     Human,
     /// A JSON object for each backend, one a line.
     Json,
-    /// One line for Nagios and what has its plugins' format.
+    /// One line for Nagios and others that have its plugins' format.
     Nagios,
 }
 
-/// The outcome.
+/// The outcome of a probe.
 #[derive(Debug)]
 pub enum Outcome {
     /// Every backend was probed; how the worst of them is.
     Probed(Health),
-    /// Nothing was probed.
+    /// No backend was probed.
     Unusable(Unusable),
 }
 
-/// How a backend is.
+/// The health of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// All that was asked for works.
     Works,
-    /// It works, and needs to be looked at: its certificate expires soon.
+    /// The backend works, and needs to be looked at: its certificate expires soon.
     WorksForNow,
-    /// It works as far as the login, which it has refused.
+    /// The backend works as far as the login, which it has refused.
     LoginRefused,
-    /// Something else doesn't work.
+    /// The backend fails at something else.
     Fails,
 }
 
-/// Why nothing can be probed.
+/// The reason why nothing can be probed.
 #[derive(Debug)]
 pub struct Unusable(String);
 
@@ -95,7 +95,8 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Does what is asked for, and writes it to `output`. An output that takes no more, such as a pipe to `head`, ends it.
+/// Makes the probe that is asked for, and writes the result to `output`. An output that takes no more, such as a pipe to `head`,
+/// ends it.
 pub fn run(request: &Request<'_>, output: &mut impl Write) -> Outcome {
     match prepare(request) {
         Err(unusable) => {
@@ -113,7 +114,7 @@ pub fn run(request: &Request<'_>, output: &mut impl Write) -> Outcome {
     }
 }
 
-/// All that is needed.
+/// All data that a probe needs.
 struct Prepared {
     targets: Vec<Target>,
     timeouts: Timeouts,
@@ -140,7 +141,7 @@ fn prepare(request: &Request<'_>) -> Result<(Prepared, tokio::runtime::Runtime),
     Ok((prepared, runtime))
 }
 
-/// How far to go.
+/// How far the probe goes.
 fn goal(request: &Request<'_>) -> Result<Goal, Unusable> {
     let missing = |text: &str| Err(Unusable(text.to_owned()));
     let account = match (request.user, request.password_file) {

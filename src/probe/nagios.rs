@@ -106,7 +106,7 @@ fn problem(report: &Report) -> String {
     }
 }
 
-/// Of performance data: in quotes, which may have no quotes and no equals sign in them.
+/// The label of performance data: in quotes, which may have no quotes and no equals sign in them.
 fn label(report: &Report) -> String {
     let label = format!("{} {}", report.name.site, report.name.backend);
     label.replace(['\'', '=', '|'], "_")

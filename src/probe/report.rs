@@ -1,4 +1,4 @@
-//! What a probe of a backend has found, in words: what every format is written from.
+//! The findings of a probe of a backend, in words: every format is written from them.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -24,75 +24,75 @@ use crate::tls::{Date, Fingerprint, ShownCertificate, Validity, days_left, renew
 pub struct Name {
     /// The site's name.
     pub site: String,
-    /// Its address.
+    /// The backend's address.
     pub backend: String,
-    /// What is configured: the address, or what name servers have told it for.
+    /// The entry as configured: the address, or the name that name servers have resolved to it.
     pub entry: String,
 }
 
 const DAY: u64 = 86_400;
 
-/// One backend's.
+/// The report on one backend.
 #[derive(Debug)]
 pub struct Report {
-    /// Its own.
+    /// The backend's name.
     pub name: Name,
     /// When TLS starts, if it does.
     pub tls: Option<TlsMode>,
-    /// Its stages, in their order.
+    /// The stages, in their order.
     pub stages: Vec<StageReport>,
-    /// How long they took.
+    /// How long the stages took.
     pub took: Duration,
-    /// When its certificate ends, if it has shown one.
+    /// The end of the backend's certificate, if it has shown one.
     pub certificate: Option<CertificateEnd>,
 }
 
 /// When a certificate ends, seen from the moment of the probe.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateEnd {
-    /// How many days are left.
+    /// The number of days left.
     pub days_left: i64,
     /// With how many days left it should have been renewed; `None` if its life isn't known.
     pub margin: Option<u64>,
-    /// Whether it should have been.
+    /// Whether the certificate should have been renewed.
     pub is_due: bool,
 }
 
-/// One stage's.
+/// The report on one stage.
 #[derive(Debug)]
 pub struct StageReport {
-    /// Which.
+    /// The stage.
     pub stage: ProbeStage,
-    /// How long it took, if it took time of its own.
+    /// How long the stage took, if it took time of its own.
     pub took: Option<Duration>,
     /// The outcome.
     pub outcome: StageOutcome,
-    /// What was found, or what is wrong, or why it was skipped.
+    /// The finding, or the error, or why the stage was skipped.
     pub detail: String,
-    /// What else is to be known.
+    /// Further lines.
     pub notes: Vec<String>,
-    /// The same for programs.
+    /// The findings for programs.
     pub facts: Map<String, Value>,
 }
 
 /// The outcome of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageOutcome {
-    /// It works.
+    /// The stage works.
     Ok,
-    /// It doesn't.
+    /// The stage failed.
     Failed {
-        /// What to do about it.
+        /// Advice what to do about it.
         remedy: String,
-        /// Whether it is a login that the backend has refused.
+        /// Whether the stage is a login that the backend has refused.
         login_refused: bool,
     },
-    /// It was not made.
+    /// The stage was not made.
     Skipped(Skipped),
 }
 
 impl StageOutcome {
-    /// The word for it.
+    /// The outcome's text.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -102,7 +102,7 @@ impl StageOutcome {
     }
 }
 
-/// What was found, in words.
+/// A finding in words.
 #[derive(Default)]
 struct Words {
     detail: String,
@@ -111,7 +111,7 @@ struct Words {
 }
 
 impl Name {
-    /// Of this one.
+    /// The name of this target.
     pub fn of(target: &Target) -> Self {
         Self {
             site: target.site.name.clone(),
@@ -122,7 +122,7 @@ impl Name {
 }
 
 impl fmt::Display for Name {
-    /// For people.
+    /// Writes the name for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "site {}, backend {}", self.site, self.backend)?;
         if self.entry != self.backend {
@@ -133,7 +133,7 @@ impl fmt::Display for Name {
 }
 
 impl Report {
-    /// Of a probe that ended `now`.
+    /// The report on a probe that ended `now`.
     pub fn new(name: Name, record: &ProbeRecord, now: SystemTime) -> Self {
         let validity = record.stages.iter().find_map(|stage| match &stage.outcome {
             ProbeOutcome::Done(Finding::Certificate(found)) => Some(found.own.as_ref()?.validity()),
@@ -156,7 +156,7 @@ impl Report {
         stages.find(|stage| matches!(stage.outcome, StageOutcome::Failed { .. }))
     }
 
-    /// Whether its certificate expires soon, or has expired.
+    /// Whether the backend's certificate expires soon, or has expired.
     pub fn expires_soon(&self) -> bool {
         self.certificate.is_some_and(|end| end.is_due)
     }
@@ -166,7 +166,7 @@ impl Report {
         self.certificate.map(|end| end.days_left)
     }
 
-    /// How it is.
+    /// The backend's health.
     pub fn health(&self) -> Health {
         match self.failed().map(|stage| &stage.outcome) {
             Some(StageOutcome::Failed {

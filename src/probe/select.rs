@@ -1,4 +1,4 @@
-//! Which of the backends of a configuration are meant.
+//! The selection of backends of a configuration to probe.
 
 use std::sync::Arc;
 

@@ -111,7 +111,7 @@ fn report(
     Report::new(name, &record, now())
 }
 
-/// One that works, with everything that there is.
+/// A report on a backend that works, with every kind of finding.
 fn good() -> Report {
     let tls = AgreedTls {
         version: TlsVersion::V1_2,
@@ -191,7 +191,7 @@ fn good() -> Report {
     )
 }
 
-/// One that doesn't connect.
+/// A report on a backend that can't be connected to.
 fn unreachable() -> Report {
     let cause = std::io::ErrorKind::TimedOut.into();
     let [dns, greeting, features] = [ProbeStage::Dns, ProbeStage::Greeting, ProbeStage::Features];
@@ -216,7 +216,7 @@ fn unreachable() -> Report {
     report("ftpb", "[2001:db8::1]:21", None, stages)
 }
 
-/// One that works as far as it goes: the certificate expires soon.
+/// A report on a backend that works as far as it goes: the certificate expires soon.
 fn expiring() -> Report {
     let stages = [certificate(5, Trust::Unverified)];
     report("ftp|c", "be3:990", Some(TlsMode::Implicit), stages)

@@ -28,7 +28,7 @@ use crate::policy::{UserFile, UserFiles};
 #[derive(Debug)]
 pub struct Router {
     exact: HashMap<HostName, Destination>,
-    /// By the name behind the wildcard label.
+    /// The destinations of wildcards, by the name behind the wildcard label.
     any_label_before: HashMap<HostName, Destination>,
     default: Option<Destination>,
     forms: UserForms,
@@ -48,15 +48,15 @@ struct Destination {
 pub struct Route {
     /// The id of the site that serves it.
     pub site_id: SiteId,
-    /// What the configuration says of that site.
+    /// The site as configured.
     pub site: Arc<Site>,
-    /// Which of the site's backends serve the user.
+    /// The group of the site's backends that serve the user.
     pub membership: Membership,
-    /// What the client's user is, without the host: opaque bytes.
+    /// The client's user, without the host: opaque bytes.
     pub user: Vec<u8>,
     /// The host as the client named it, normalised; `None` at the default site of a login that named none.
     pub host: Option<HostName>,
-    /// What has led there.
+    /// The rule that has chosen the site.
     pub rule: Rule,
 }
 
@@ -73,7 +73,7 @@ pub enum Rule {
     HostCommand,
     /// The server name of the TLS handshake (RFC 6066 §3).
     ServerName,
-    /// None: the site for logins that name no host.
+    /// No name: the site for logins that name no host.
     DefaultSite,
 }
 
@@ -101,25 +101,25 @@ impl Rule {
     }
 }
 
-/// What a rule finds in a login.
+/// The finding of a rule in a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// No host; the next rule decides.
     Absent,
     /// A host that no site has, so the login is refused.
     Unknown,
-    /// A site.
+    /// The site that it leads to.
     Site(Route),
 }
 
-/// Which backends of a site serve a user.
+/// The choice of a site's backends for a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// The site's own: the user is in no group.
+    /// The site's own backends: the user is in no group.
     None,
-    /// Those of the group at this place of the site's groups.
+    /// The backends of the group at this place of the site's groups.
     Group(usize),
-    /// None, since the user is in no group and has to be in one. The login is to fail as that of such a user with a wrong
+    /// No backends, since the user is in no group and has to be in one. The login is to fail as that of such a user with a wrong
     /// password would, which is a matter of this group's backends.
     Refused(usize),
 }
@@ -220,7 +220,7 @@ impl Router {
         None
     }
 
-    /// What one rule finds in a login; the first that finds anything decides.
+    /// Applies one rule to a login; the first that finds anything decides.
     pub fn apply(
         &self,
         rule: Rule,
@@ -301,7 +301,7 @@ impl Destination {
     }
 }
 
-/// One of so many places, chosen by a hash that can't be computed outside of the process: which users are in a group could be
+/// A place below `places`, chosen by a hash that can't be computed outside of the process: which users are in a group could be
 /// told from where they lead.
 fn place_of(user: &[u8], places: usize) -> usize {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -319,7 +319,7 @@ fn route(rule: Rule, to: &Destination, user: &[u8], host: Option<HostName>) -> R
     }
 }
 
-/// What is before and behind the byte at `separator`.
+/// The parts before and after the byte at `separator`.
 fn split(argument: &[u8], separator: Option<usize>) -> Option<(&[u8], &[u8])> {
     let (before, from) = argument.split_at_checked(separator?)?;
     Some((before, from.get(1..)?))

@@ -151,7 +151,7 @@ impl Session {
         }
     }
 
-    /// What backends that expect PROXY headers are told.
+    /// The client's identity as sent to backends that expect PROXY headers.
     pub(super) fn relayed_client<'a>(&self, route: &'a Route) -> RelayedClient<'a> {
         RelayedClient {
             addresses: ProxiedAddresses {

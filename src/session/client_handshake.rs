@@ -58,7 +58,7 @@ impl BegunHandshake {
             && self.connection.handshake_kind() != Some(HandshakeKind::FullWithHelloRetryRequest)
     }
 
-    /// Does the rest of it as [`finish`](Self::finish) does, but reads nothing behind the client's last record of it: a source
+    /// Completes the handshake as [`finish`](Self::finish) does, but reads nothing after the client's last record of it: a source
     /// that follows has to know where records begin. That takes two reads for each.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl BegunHandshake {
         self.finish().await
     }
 
-    /// Does the rest of it. The client's tickets are made then.
+    /// Completes the handshake. The client's tickets are made then.
     ///
     /// # Errors
     /// Those of [`accept`].
@@ -90,7 +90,7 @@ impl BegunHandshake {
     }
 }
 
-/// Does the handshake with a client, of which `read` has been read already.
+/// Performs the handshake with a client, of which `read` has been read already.
 ///
 /// # Errors
 /// What went wrong, with rustls' own error within; the client has been sent an alert.
@@ -102,7 +102,7 @@ pub(super) async fn accept(
     begin(socket, config, read).await?.finish().await
 }
 
-/// The same as far as our first flight.
+/// Performs the handshake up to and including our first flight.
 ///
 /// # Errors
 /// Those of [`accept`].

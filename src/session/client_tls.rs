@@ -29,7 +29,8 @@ pub(super) struct SecuredClient {
     pub certificate: Option<Arc<ClientIdentity>>,
 }
 
-/// Does the handshake; `clients` says which authorities vouch for the certificate that the client may show.
+/// Performs the handshake; `clients` tells which certificate authorities the certificate that the client may show has to come
+/// from.
 pub(super) async fn handshake(
     socket: TcpStream,
     tls: &SessionTls,

@@ -22,7 +22,7 @@ use crate::outcome::Direction;
 use crate::passive::{Identity, LeaseRequest};
 use crate::tls::{DataTls, Tickets};
 
-/// How long a client that has not said PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
+/// How long a client that has not sent PROT is waited for to begin TLS. A ClientHello is on its way as soon as the 150 has
 /// arrived; by satellite that is more than a second.
 const SILENCE_WITHOUT_PROT: Duration = Duration::from_secs(4);
 
@@ -36,16 +36,16 @@ pub(super) enum DataSide {
     Running(RunningData),
 }
 
-/// What the data connections have to say.
+/// A report from the data connections.
 pub(super) enum DataReport {
     /// Something that the machine decides about.
     Event(Event),
-    /// The transfer has run for so long that the log tells of it.
+    /// The transfer has run for so long that the log reports it.
     RunsLong,
 }
 
 impl DataSide {
-    /// What they have to say next. May be cancelled.
+    /// Waits for the next report. May be cancelled.
     pub async fn report(&mut self) -> DataReport {
         DataReport::Event(match self {
             Self::Running(running) => {
@@ -97,7 +97,7 @@ impl DataSide {
 }
 
 impl Session {
-    /// Takes note of what an event says about the client's habits.
+    /// Takes note of what an event shows about the client's habits.
     pub(super) fn observe_resumption(&self, event: &Event) {
         if let Event::Data(DataEvent::Failed(DataFailure::NotResumed)) = event {
             self.tls.not_resumed();
@@ -356,7 +356,7 @@ impl Session {
     }
 }
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 pub(super) fn progress_of(running: &RunningData) -> Progress {
     Progress {
         bytes: running.moved(),

@@ -18,15 +18,15 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::shown::{HIDDEN, MAX_LINES, Repeats};
 use crate::outcome::Leg;
 
-/// What directives of the log's filter call it.
+/// The name by which directives of the log's filter refer to the dialogue.
 const TARGET: &str = "portcullis::dialogue";
 
-/// Whose dialogue is shown whatever the log's level is.
+/// The clients whose dialogue is logged whatever the log's level is.
 #[derive(Debug, Default)]
 pub struct ShownDialogue(ArcSwapOption<IpNet>);
 
 impl ShownDialogue {
-    /// That of the clients of this network from now on, or no dialogue.
+    /// From now on logs the dialogue of this network's clients, or of none.
     pub fn show(&self, network: Option<IpNet>) {
         self.0.store(network.map(Into::into));
     }
@@ -124,7 +124,7 @@ impl Session {
     }
 }
 
-/// What may be shown of an argument.
+/// The part of an argument that may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Argument<'a> {
     Shown(&'a [u8]),

@@ -1,5 +1,5 @@
-//! The loop of a session: executes the machine's decisions, each [`Action`] in its order, then waits for whatever happens
-//! next, and for no longer than the machine says, and hands it over as an [`Event`].
+//! The loop of a session: executes the machine's decisions, each [`Action`] in its order, then waits for whatever happens next,
+//! and for no longer than the machine allows, and hands it over as an [`Event`].
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::tls::client_hello::HANDSHAKE_RECORD;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEnd {
     Open,
-    /// Its side is.
+    /// The machine knows that the client has closed its side.
     EndReported,
     LossReported,
 }
@@ -430,7 +430,7 @@ impl Session {
         }
     }
 
-    /// The same of the end of its side.
+    /// Reports to the machine that the client has closed its side, once.
     fn report_client_end(&mut self) -> Option<Event> {
         if self.client_end != ClientEnd::Open {
             return None;

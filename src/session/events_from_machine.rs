@@ -89,7 +89,7 @@ impl Session {
         self.events.write(&SessionEvent::Login(login));
     }
 
-    /// Tells of the transfer that has run for a minute.
+    /// Records the transfer that has run for a minute.
     pub(super) fn record_running_transfer(&self) {
         if let (Some((command, directory)), DataSide::Running(running)) =
             (self.machine.running_transfer(), &self.data)
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Tells of the transfer that begins.
+    /// Records the transfer that begins.
     pub(super) fn record_beginning_transfer(&self) {
         if let Some((command, directory)) = self.machine.running_transfer() {
             self.events
@@ -124,7 +124,7 @@ impl Session {
         });
     }
 
-    /// Why the backend was dropped; with what it has said so far, where it was too slow.
+    /// Why the backend was dropped; with what it has sent so far, where it was too slow.
     fn reason_of_loss(&self, stage: Stage, why: ProtocolError) -> String {
         // In a login the reply may repeat the password.
         if why == ProtocolError::ReplyTimeout

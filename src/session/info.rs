@@ -22,10 +22,10 @@ use crate::policy::ClientIdentity;
 use crate::route::{Membership, Route, Rule};
 use crate::tls::LoginId;
 
-/// One session's identity, and how far it has come.
+/// Identity and progress of a session.
 #[derive(Debug)]
 pub struct SessionInfo {
-    /// Its number.
+    /// The session's number.
     pub id: SessionId,
     /// The process that it is one of.
     instance: InstanceId,
@@ -33,15 +33,15 @@ pub struct SessionInfo {
     pub client: SocketAddr,
     /// The configured address of the listener.
     pub listener: SocketAddr,
-    /// When it began.
+    /// When the session began.
     pub since: Instant,
     state: AtomicU8,
-    /// How many commands of its client were refused here, apart from those that the site denies.
+    /// The number of the client's commands that were refused here, apart from those that the site denies.
     refused_commands: AtomicU32,
     current: Mutex<Current>,
 }
 
-/// What changes in a session.
+/// The details that change in the course of a session.
 #[derive(Debug, Default)]
 struct Current {
     client_tls: Option<TlsVersion>,
@@ -69,30 +69,30 @@ impl Current {
 pub struct CurrentTransfer {
     /// The verb of its command.
     pub command: String,
-    /// Its argument, as much of it as is ever shown.
+    /// The command's argument, as much of it as is ever shown.
     pub argument: Box<[u8]>,
-    /// Which way its bytes go.
+    /// The direction in which the bytes flow.
     pub direction: Direction,
     /// When the command came.
     pub since: Instant,
     /// How many bytes have gone from the source to the sink.
     pub moved: Arc<AtomicU64>,
-    /// How many there are to be, where the backend has said so.
+    /// The bytes that the transfer is to have, where the backend has announced it.
     pub size: Option<u64>,
 }
 
-/// What is known of a session at one moment.
+/// A session's details at one moment.
 #[derive(Debug, Clone)]
 pub struct SessionDetails {
     /// The TLS of the client's control connection; none in clear text.
     pub client_tls: Option<TlsVersion>,
     /// The certificate that its client has shown.
     pub certificate: Option<Arc<ClientIdentity>>,
-    /// Its site.
+    /// The session's site.
     pub site: Option<Arc<Site>>,
     /// The place of its user's group among the site's, if the user is in one.
     pub group: Option<usize>,
-    /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
+    /// The session's user, escaped: without the host if the login leads to a site, and else all of USER's argument.
     pub user: String,
     /// The backend that it was connected to last.
     pub backend: Option<BackendInfo>,
@@ -102,7 +102,7 @@ pub struct SessionDetails {
     pub transfer: Option<CurrentTransfer>,
 }
 
-/// Where the last login that named a site leads.
+/// The site and group that the last login which named a site leads to, with the rule and host that chose it.
 #[derive(Debug)]
 struct Login {
     site: Arc<Site>,
@@ -113,16 +113,16 @@ struct Login {
     user: Box<[u8]>,
     /// The host that was named, if one was.
     host: Option<HostName>,
-    /// What has led to the site.
+    /// The rule that has chosen the site.
     rule: Rule,
 }
 
 /// The backend of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// Where it is.
+    /// The backend's address.
     pub address: SocketAddr,
-    /// What its entry in the configuration is called, as metrics have it.
+    /// The label of the backend's entry in the configuration, as in the metrics.
     pub name: Arc<str>,
     /// The TLS of its control connection; `None` in clear text.
     pub tls: Option<TlsVersion>,
@@ -133,7 +133,7 @@ pub struct BackendInfo {
 pub struct SiteName(Option<Arc<Site>>);
 
 impl SiteName {
-    /// That of a session whose login leads nowhere.
+    /// The name for a session whose login leads to no site.
     pub const NONE: Self = Self(None);
 }
 
@@ -145,13 +145,13 @@ impl Deref for SiteName {
     }
 }
 
-/// What a session is doing.
+/// A session's present activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SessionState {
     /// The TLS handshake of an implicit listener.
     Handshake,
-    /// Not logged in yet.
+    /// The login is not complete yet.
     Login,
     /// The client's next command is awaited.
     Idle,
@@ -161,12 +161,12 @@ pub enum SessionState {
     DataPort,
     /// A transfer is running.
     Transfer,
-    /// Its connections are being closed.
+    /// The session's connections are being closed.
     Closing,
 }
 
 impl CurrentTransfer {
-    /// One that begins now; `moved` counts its bytes.
+    /// A transfer that begins now; `moved` counts its bytes.
     pub(super) fn new(command: &Command, direction: Direction, moved: Arc<AtomicU64>) -> Self {
         Self {
             command: command.verb_text().to_owned(),
@@ -202,7 +202,7 @@ impl SessionState {
         }
     }
 
-    /// Its text in listings.
+    /// The state's text in listings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -230,18 +230,18 @@ impl SessionInfo {
         }
     }
 
-    /// One more command of the client was refused here; returns how many were before.
+    /// Counts one more command of the client that was refused here; returns how many were before.
     pub(super) fn count_refused_command(&self) -> u32 {
         self.refused_commands.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What it is doing.
+    /// The session's present activity.
     pub fn state(&self) -> SessionState {
         let state = self.state.load(Ordering::Relaxed);
         SessionState::ALL[usize::from(state)]
     }
 
-    /// Its id as backends are sent it by the PROXY protocol.
+    /// The session's id as backends are sent it by the PROXY protocol.
     pub fn global_id(&self) -> GlobalSessionId {
         GlobalSessionId {
             instance: self.instance,
@@ -249,7 +249,8 @@ impl SessionInfo {
         }
     }
 
-    /// That id, if its site has backends that are sent PROXY headers: only they have seen it.
+    /// The session's id as in [`global_id`](Self::global_id), if its site has backends that are sent PROXY headers: only they
+    /// have seen it.
     pub fn sent_id(&self) -> Option<GlobalSessionId> {
         let current = self.current();
         let mut backends = current.login.as_ref()?.site.all_backends();
@@ -297,12 +298,12 @@ impl SessionInfo {
         Some(group.name.clone())
     }
 
-    /// Its user, escaped: without the host if the login leads to a site, and else all of USER's argument.
+    /// The session's user, escaped: without the host if the login leads to a site, and else all of USER's argument.
     pub fn user(&self) -> String {
         escape(self.current().user())
     }
 
-    /// The same as it was sent, as much of it as is ever shown.
+    /// The session's user as it was sent, as much of it as is ever shown.
     pub fn user_bytes(&self) -> Box<[u8]> {
         self.current().user().into()
     }
@@ -312,7 +313,7 @@ impl SessionInfo {
         self.current().login.as_ref()?.host.clone()
     }
 
-    /// What has led to its site.
+    /// The rule that has chosen the session's site.
     pub fn rule(&self) -> Option<Rule> {
         self.current().login.as_ref().map(|login| login.rule)
     }
@@ -322,7 +323,7 @@ impl SessionInfo {
         escape(&self.current().user_argument)
     }
 
-    /// Where the login leads, as a number.
+    /// The account that the login leads to, as a number.
     pub fn account(&self) -> LoginId {
         let current = self.current();
         let login = current.login.as_ref();
@@ -358,7 +359,7 @@ impl SessionInfo {
         self.current().user_argument = shown_part(argument).into();
     }
 
-    /// Where the login leads now.
+    /// Records the route of the login.
     pub(super) fn set_route(&self, route: &Route) {
         self.current().login = Some(Login {
             site: Arc::clone(&route.site),
@@ -381,19 +382,19 @@ impl SessionInfo {
         });
     }
 
-    /// A transfer begins.
+    /// Records that a transfer begins.
     pub(super) fn set_transfer(&self, transfer: CurrentTransfer) {
         self.current().transfer = Some(Box::new(transfer));
     }
 
-    /// The backend has said how many bytes the running transfer is to have.
+    /// Records how many bytes the running transfer is to have, as the backend has announced it.
     pub(super) fn set_transfer_size(&self, size: u64) {
         if let Some(transfer) = &mut self.current().transfer {
             transfer.size = Some(size);
         }
     }
 
-    /// It is over.
+    /// Records that the transfer is over.
     pub(super) fn clear_transfer(&self) {
         self.current().transfer = None;
     }

@@ -1,5 +1,5 @@
-//! What ends a wait that the session's loop is not a part of, where its own events are not heard: the client leaves, an operator
-//! ends the session, or the process ends.
+//! Events that end a wait outside of the session's loop, where the loop's own events are not heard: the client leaves, an
+//! operator ends the session, or the process ends.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) enum Cut {
     Drain,
     /// The time of the drain is over.
     DrainOver,
-    /// An operator wants it.
+    /// An operator ends the session.
     Terminate,
 }
 

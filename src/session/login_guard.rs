@@ -1,5 +1,5 @@
-//! What a session does for the [guard](crate::guard): its passwords wait for those that are being checked, and the reply
-//! to a failed login is delayed.
+//! A session's part in the [guard](crate::guard): its passwords wait for those that are being checked, and the reply to a failed
+//! login is delayed.
 
 use std::sync::Arc;
 
@@ -96,8 +96,8 @@ impl Session {
         Ok(())
     }
 
-    /// A login has failed: delays what follows for as long as the guard says, but not for a client that disconnects,
-    /// and not beyond the time limit for the login. Only this session waits.
+    /// A login has failed: delays what follows for as long as the guard requires, but not for a client that disconnects, and not
+    /// beyond the time limit for the login. Only this session waits.
     pub(super) async fn delay_after_failure(&mut self, site: Option<SiteId>) {
         let now = Instant::now();
         let rules = &self.snapshot.runtime.settings.guard;

@@ -1,16 +1,16 @@
 //! One session, from accept to goodbye.
 //!
-//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `driver` waits for whatever
-//! happens next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides
-//! what it means, and `driver` does what the machine says. No decision is made here.
+//! [`serve`] is the way of every session: TLS first on an implicit listener, then the loop. `driver` waits for whatever happens
+//! next (a line, a reply, a data event, a deadline, the end of the process), the state [`machine`] decides what it means, and
+//! `driver` does what the machine decides. No decision is made here.
 //!
 //! `backend_side` leads to the [backend](crate::backend), `client_tls` to TLS with the client; `data_side` makes, opens and
 //! drops the data connections that [`transfer`] holds; `login_guard` is for failed logins, `events_from_machine` for
 //! what is kept of all that.
 //!
-//! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to tell goes to its
-//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for
-//! the log.
+//! A session's identity is in its [`info`], which the [`registry`] of live sessions shares; what it has to report goes to its
+//! `events`, which makes log lines and metrics of it, and lines of transfer logs. `dialogue` is every line of both legs, for the
+//! log.
 
 mod backend_side;
 mod client_handshake;
@@ -69,24 +69,24 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The client's address, also behind a load balancer.
     pub client: SocketAddr,
-    /// What the client connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
     /// The configured address of the listener, on which the passive ports listen, too.
     pub listener: SocketAddr,
     /// When TLS starts.
     pub tls: TlsMode,
-    /// Its slot among the sessions.
+    /// The connection's slot among the sessions.
     pub permit: Permit,
 }
 
 /// The progress of the process' end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
-    /// Not at all.
+    /// The process is not ending.
     No,
-    /// Transfers may finish.
+    /// The process is ending; transfers may finish.
     Begun,
-    /// Time is over.
+    /// The process is ending, and the time for transfers is over.
     Over,
 }
 
@@ -201,34 +201,34 @@ fn session_config(snapshot: &Snapshot, addresses: [IpAddr; 2]) -> SessionConfig 
     SessionConfig::new(&runtime.settings, shared, addresses)
 }
 
-/// What a session holds; what it decides is in `machine`.
+/// A session's resources; its decisions are in `machine`.
 struct Session {
     /// `None` only while its TLS handshake runs, and after that has failed.
     client: Option<ControlConnection>,
     client_end: ClientEnd,
-    /// Its slot among all sessions and its client's, until the goodbye.
+    /// The slot among all sessions and the client's own, held until the goodbye.
     permit: Option<Permit>,
     previous_dial: PreviousDial,
-    /// From the dialling of its site's backend until that connection is closed.
+    /// The slot among the site's sessions, held from the dialling of its backend until that connection is closed.
     site_slot: Option<SiteSlot>,
     backend: Option<BackendConnection>,
     /// The site's backends that may take the login over, until it stays with one.
     selection: Option<Selection>,
-    /// Which of the site's was dialled last.
+    /// The site's backend that was dialled last.
     dialled: Option<Arc<Backend>>,
-    /// Where the backend may connect to, until its next data connection is prepared.
+    /// Our listener for the backend's data connection, kept until the next one is prepared.
     backend_listener: Option<TcpListener>,
     data: DataSide,
-    /// What PROT was when the client's data port was asked for.
+    /// The PROT level when the client's data port was asked for.
     prepared_for: Protection,
     /// Data connections of transfers that are over.
     lingering: Lingering,
-    /// What its transfers share, from the first on that is limited.
+    /// The bandwidth that the session's transfers share, from the first one on that is limited.
     bandwidth: Option<Arc<SessionBandwidth>>,
     machine: Machine,
     /// Events that result from actions and wait for the machine.
     pending_events: VecDeque<Event>,
-    /// What the deadline is for; none if it's over.
+    /// The clock of the deadline; `None` once that is over.
     clock: Option<Clock>,
     /// `None` if it is unlimited.
     deadline: Option<Instant>,
@@ -240,9 +240,9 @@ struct Session {
     awaits_login_since: Option<Instant>,
     /// When the last USER came.
     login_began: Instant,
-    /// What the login that is under way tries.
+    /// The fingerprint of the login attempt that is under way.
     fingerprint: AttemptFingerprint,
-    /// From PASS to the backend's answer.
+    /// The attempt from PASS to the backend's answer.
     attempt: Option<RunningAttempt>,
     tls: SessionTls,
     snapshot: Arc<Snapshot>,
@@ -252,7 +252,7 @@ struct Session {
     /// What the replies to the last command may repeat of it.
     repeats: Repeats,
     events: EventSink,
-    /// What the client connected to.
+    /// The address that the client connected to.
     destination: SocketAddr,
     info: Arc<SessionInfo>,
     registration: Registration,
@@ -263,8 +263,8 @@ struct Session {
 enum PreviousDial {
     /// The first dial is paid for with the session.
     None,
-    /// Its connection may still be closing, with its slot at the site.
+    /// A former backend connection may still be closing, with its slot at the site.
     Closing(JoinHandle<()>),
-    /// Its connection is closed, or there was none.
+    /// The former backend connection is closed, or there was none.
     Closed,
 }

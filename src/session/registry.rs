@@ -18,7 +18,7 @@ pub struct SessionRegistry {
     live: Mutex<BTreeMap<SessionId, LiveSession>>,
 }
 
-/// One session as others see it.
+/// A live session, as the rest of the process sees it.
 #[derive(Debug)]
 struct LiveSession {
     info: Arc<SessionInfo>,
@@ -139,7 +139,7 @@ mod tests {
         registry.register(client, "192.0.2.1:21".parse().expect("an address"))
     }
 
-    /// Whether its end has been requested and not been seen.
+    /// Whether the end of a session has been requested and not been seen.
     async fn is_to_end(session: &mut Registration) -> bool {
         tokio::select! {
             biased;

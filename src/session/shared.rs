@@ -1,4 +1,4 @@
-//! What all sessions of the process share.
+//! The state that all sessions of the process share.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::observe::metrics::Metrics;
 use crate::observe::transfer_log::TransferLogs;
 use crate::tls::SessionStore;
 
-/// What all sessions of the process share and no reload changes.
+/// The state that all sessions of the process share and no reload changes.
 #[derive(Debug)]
 pub struct Shared {
-    /// Where everything is counted.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// Admission limits.
     pub limiter: Arc<Limiter>,
@@ -29,22 +29,22 @@ pub struct Shared {
     pub attempt_finished: Notify,
     /// The TLS sessions that data connections may resume.
     pub tls_sessions: Arc<SessionStore>,
-    /// Where the names of backends lead.
+    /// Resolves the host names of backends.
     pub resolver: Arc<Resolver>,
     /// What the drain waits for behind the sessions.
     pub deliveries: Arc<Deliveries>,
     /// The live sessions.
     pub sessions: Arc<SessionRegistry>,
-    /// Where each transfer has its line.
+    /// The transfer logs, which have a line for each transfer.
     pub transfer_logs: Arc<TransferLogs>,
-    /// Whose dialogue the log shows.
+    /// The clients whose dialogue is logged.
     pub dialogue: ShownDialogue,
-    /// What backends get as the password of users who are to be refused. No account has it, and no client learns it.
+    /// The password that backends are sent for users who are to be refused. No account has it, and no client learns it.
     decoy_password: Secret,
 }
 
 impl Shared {
-    /// For a process without sessions yet.
+    /// The state of a process without sessions yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
@@ -61,8 +61,8 @@ impl Shared {
         }
     }
 
-    /// This PASS or ACCT with the decoy password in place of the client's, and as long: servers refuse long lines
-    /// with other words, and at once.
+    /// This PASS or ACCT with the decoy password in place of the client's, and as long: servers refuse long lines with other
+    /// words, and at once.
     pub(super) fn decoy(&self, command: &Command) -> Vec<u8> {
         let decoy = self.decoy_password.expose();
         let length = command.argument().len().max(decoy.len());

@@ -1,4 +1,4 @@
-//! What is known of the TLS session cache that a client keeps behind one control connection.
+//! Knowledge of the TLS session cache that a client keeps for one control connection.
 //!
 //! FileZilla, WinSCP and lftp keep the TLS session of each control connection apart, so a data connection that resumes
 //! it belongs to that control connection. `curl --parallel` and rclone keep one cache for all their control connections
@@ -17,7 +17,7 @@ pub struct ClientCache {
     issued: u64,
     /// When the client was first known to have read those: it has answered a reply that was sent after them.
     received: Option<u64>,
-    /// It has presented another session's entry, or another client has presented one of this session.
+    /// Whether the client has presented another session's entry, or another client has presented one of this session.
     shares: bool,
     choice: Option<Choice>,
 }
@@ -31,7 +31,7 @@ struct Choice {
 }
 
 impl ClientCache {
-    /// Of a control connection that has issued nothing yet.
+    /// The cache for a control connection that has issued nothing yet.
     pub fn new(session: SessionId) -> Self {
         Self {
             session,

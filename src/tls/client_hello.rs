@@ -29,7 +29,7 @@ const PRE_SHARED_KEY: &[u8] = &[0, 41];
 /// OpenSSL names three at most, with the session ID; further names are not looked up.
 const MAX_NAMES: usize = 9;
 
-/// What the first bytes of a connection are.
+/// The kind of the first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientHello {
     /// The beginning of a ClientHello; more has to follow.
@@ -129,7 +129,7 @@ fn names(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(found)
 }
 
-/// What is left to read.
+/// The bytes left to read.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

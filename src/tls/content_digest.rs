@@ -9,7 +9,7 @@ use super::certificate::sha256_array;
 pub(super) struct ContentDigest([u8; 32]);
 
 impl ContentDigest {
-    /// That of these files, in their order.
+    /// The digest of these files, in their order.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for bytes in files {

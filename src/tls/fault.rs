@@ -26,14 +26,14 @@ pub enum HandshakeFault {
     Expired {
         /// The last moment at which it was valid.
         not_after: SystemTime,
-        /// When it was checked.
+        /// When the certificate was checked.
         now: SystemTime,
     },
     /// The peer's certificate is from the future, or this machine's clock is slow.
     NotYetValid {
         /// The first moment at which it will be valid.
         not_before: SystemTime,
-        /// When it was checked.
+        /// When the certificate was checked.
         now: SystemTime,
     },
     /// The peer's certificate is for other names.
@@ -50,7 +50,7 @@ pub enum HandshakeFault {
     },
     /// The peer's certificate was issued by itself.
     SelfSigned {
-        /// Its name.
+        /// The certificate's subject.
         subject: String,
     },
     /// The peer's certificate names a trusted issuer, and another key than that one's has signed it.
@@ -60,7 +60,7 @@ pub enum HandshakeFault {
     },
     /// The peer shows a certificate authority's certificate as its own.
     AuthorityAsServer {
-        /// Its name.
+        /// The certificate's subject.
         subject: String,
     },
     /// The peer's certificate isn't the one that is pinned.
@@ -70,17 +70,17 @@ pub enum HandshakeFault {
     },
     /// The peer's certificate has an RSA key that is too short.
     ShortKey {
-        /// How many bits it has.
+        /// The number of its bits.
         bits: usize,
     },
     /// The peer's certificate is of X.509 version 1 or 2.
     OldVersion {
-        /// Which.
+        /// The X.509 version.
         version: u32,
     },
     /// Something else is wrong with the peer's certificate.
     BadCertificate(String),
-    /// There is no certificate of our own to show.
+    /// No certificate of our own is available to show.
     NoCertificate,
     /// The two sides share no version of TLS.
     NoCommonVersion,
@@ -96,7 +96,7 @@ pub enum HandshakeFault {
     NotTls,
     /// The peer gave up with this alert.
     Alert(String),
-    /// Anything else.
+    /// Any other fault.
     Other(String),
 }
 
@@ -168,12 +168,12 @@ impl HandshakeFault {
         matches!(self, Self::Alert(name) if ALERTS.contains(&name.as_str()))
     }
 
-    /// Whether the peer says that it was shown none and requires one.
+    /// Whether the peer reports that it was shown no certificate and requires one.
     pub fn misses_certificate(&self) -> bool {
         matches!(self, Self::Alert(name) if name == "certificate_required")
     }
 
-    /// Whether that may be what the peer means: TLS 1.2 has no alert for it alone.
+    /// Whether the peer may mean that it was shown no certificate: TLS 1.2 has no alert for it alone.
     pub fn may_miss_certificate(&self) -> bool {
         matches!(self, Self::Alert(name) if name == "handshake_failure")
     }

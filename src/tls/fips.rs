@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ServerConfig};
 )]
 pub struct NotFips(&'static str);
 
-/// Whether this was built to use the module alone.
+/// Whether this program was built to use the FIPS module alone.
 pub const IS_REQUIRED: bool = cfg!(feature = "fips");
 
 /// Makes sure that both legs use the module, if they have to.

@@ -1,4 +1,4 @@
-//! What the tests of this module share: certificates made on the spot and handshakes in memory.
+//! Fixtures that the tests of this module share: certificates made on the spot and handshakes in memory.
 
 use std::fs;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Authority {
         }
     }
 
-    /// Another one, whose certificate this one has issued for so many days from now, and a year ago.
+    /// Another authority, whose certificate this one has issued, valid from a year ago until `days` from now.
     pub(super) fn subordinate(&self, common_name: &str, days: i64) -> Self {
         let mut params = params(&[], common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -86,7 +86,7 @@ impl Authority {
         self.sign_for_days(params(names, names[0]), &former.key, days)
     }
 
-    /// The same for an authority.
+    /// As [`issue_anew`](Self::issue_anew), for an authority.
     pub(super) fn issue_authority_anew(
         &self,
         former: &Authority,
@@ -98,7 +98,7 @@ impl Authority {
         self.sign_for_days(params, former.issuer.key(), days)
     }
 
-    /// The same, and otherwise as `change` makes it.
+    /// As [`issue_authority_anew`](Self::issue_authority_anew), valid for 90 days, with parameters that `change` has changed.
     pub(super) fn issue_authority_with(
         &self,
         former: &Authority,
@@ -159,12 +159,12 @@ impl Authority {
 }
 
 impl Authority {
-    /// Its revocation list, with certificates of these serial numbers, until so many days from now.
+    /// The authority's revocation list, with certificates of these serial numbers, until `days` from now.
     pub(super) fn revoke(&self, serials: &[u64], days: i64) -> String {
         self.revoke_in(1, serials, days)
     }
 
-    /// The same in its list of this number; one of a greater number is issued later.
+    /// As [`revoke`](Self::revoke), in the list of this number; one of a greater number is issued later.
     pub(super) fn revoke_in(&self, number: u64, serials: &[u64], days: i64) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = serials.iter().map(|serial| RevokedCertParams {
@@ -265,7 +265,7 @@ impl Identity {
         }
     }
 
-    /// What a client that has it needs of it.
+    /// The private key, for a client that has this identity.
     pub(super) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
     }
@@ -315,7 +315,7 @@ pub(super) fn client(
         .with_no_client_auth()
 }
 
-/// The same with a certificate of its own.
+/// As [`client`], with a certificate of its own.
 pub(super) fn client_showing(
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
@@ -336,7 +336,7 @@ pub(super) struct Ends {
     pub(super) server: ServerConnection,
 }
 
-/// What each end made of a handshake that failed.
+/// The error of each end in a handshake that failed.
 #[derive(Debug, PartialEq)]
 pub(super) struct Failure {
     pub(super) client: Option<rustls::Error>,

@@ -1,4 +1,4 @@
-//! What a certificate that a peer has shown says of itself, for people.
+//! A certificate that a peer has shown, in readable form.
 
 use std::time::SystemTime;
 
@@ -12,20 +12,20 @@ use super::x509::escaped_name;
 /// A certificate that a peer has shown; its texts are printable and short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownCertificate {
-    /// For example `CN=ftp.example.com`.
+    /// The subject's name, for example `CN=ftp.example.com`.
     pub subject: String,
-    /// Its issuer.
+    /// The issuer's name, in the same form.
     pub issuer: String,
-    /// From when on it is valid.
+    /// The time from which on it is valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// The time at which it expires.
     pub not_after: SystemTime,
     /// SHA-256 of its DER form, by which it can be pinned.
     pub fingerprint: [u8; 32],
 }
 
 impl ShownCertificate {
-    /// Reads it; `None` if it can't be read.
+    /// Reads the certificate; `None` if it can't be read.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         Some(Self {
@@ -37,7 +37,7 @@ impl ShownCertificate {
         })
     }
 
-    /// When it is valid.
+    /// The validity period.
     pub fn validity(&self) -> Validity {
         Validity {
             not_before: Some(self.not_before),

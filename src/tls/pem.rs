@@ -99,7 +99,7 @@ pub(super) fn encode(label: &str, der: &[u8]) -> String {
 }
 
 impl FileError {
-    /// Whether there is no such file.
+    /// Whether the file doesn't exist.
     pub(super) fn is_absence(&self) -> bool {
         matches!(
             self,
@@ -211,7 +211,7 @@ impl Sections {
     }
 }
 
-/// What stands in an ASN.1 SEQUENCE. Version 3 of PKCS#12 (RFC 7292 §4) begins with that number; keys begin with 0 or 1,
+/// The content of an ASN.1 SEQUENCE. In version 3 of PKCS#12 (RFC 7292 §4) it begins with that number; in keys with 0 or 1, in
 /// certificates with another SEQUENCE.
 fn behind_header(der: &[u8]) -> Option<&[u8]> {
     let length = *der.get(1)?;

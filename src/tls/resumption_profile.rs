@@ -4,7 +4,7 @@
 
 use crate::outcome::Resumption;
 
-/// How a client presented an entry.
+/// The way in which a client presented an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presented {
     /// By the session ID or the ticket of TLS 1.2, which is good for any number of times.
@@ -18,19 +18,19 @@ pub(super) enum Presented {
 pub(super) struct ResumptionProfile {
     /// The last data connection has proven that it resumes this FTP session.
     resumes: bool,
-    /// One has.
+    /// A data connection has resumed.
     has_resumed: bool,
-    /// One has not.
+    /// A data connection has not resumed.
     has_not_resumed: bool,
-    /// It presents the same TLS session more than once: OpenSSL, GnuTLS, every client in TLS 1.2.
+    /// The client presents the same TLS session more than once: OpenSSL, GnuTLS, every client in TLS 1.2.
     reuses_tickets: bool,
-    /// It keeps more than the latest ticket.
+    /// The client keeps more than the latest ticket.
     keeps_old_tickets: bool,
     last_used: Option<u64>,
 }
 
 impl ResumptionProfile {
-    /// It has presented an entry of its own, for the first time or again.
+    /// Records that the client has presented an entry of its own, for the first time or again.
     pub fn on_presented(&mut self, number: u64, used: bool, presented: Presented) {
         self.reuses_tickets |= used || presented == Presented::Id;
         self.keeps_old_tickets |= self.last_used > Some(number);
@@ -50,7 +50,7 @@ impl ResumptionProfile {
         self.has_not_resumed = true;
     }
 
-    /// Which of its data connections have resumed; none before the first.
+    /// How far the client's data connections have resumed; `None` before the first.
     pub fn resumption(&self) -> Option<Resumption> {
         match (self.has_resumed, self.has_not_resumed) {
             (false, false) => None,
@@ -60,8 +60,8 @@ impl ResumptionProfile {
         }
     }
 
-    /// Whether its next data connection can be relied upon to name the FTP session: the last one did, and it has something
-    /// left to name it with.
+    /// Whether the client's next data connection can be relied upon to name the FTP session: the last one did, and it has
+    /// something left to name it with.
     pub fn will_identify_itself(&self, mut unused: impl Iterator<Item = u64>) -> bool {
         let mut has_one_left =
             || unused.any(|number| self.keeps_old_tickets || Some(number) > self.last_used);

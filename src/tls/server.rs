@@ -10,12 +10,12 @@ use super::certificate::CertificateSet;
 use super::client_certificates::{ClientTrust, KeyCheck};
 use crate::config::TlsVersion;
 
-/// What clients may offer on a control connection. A client that offers none is accepted: hardly any FTP client does.
-/// One that offers only others, such as a redirected browser (ALPACA), is refused. FileZilla's `x-filezilla-ftp` isn't
-/// listed: selecting it promises that PROT P is in force without being asked for.
+/// The ALPN protocols that clients may offer on a control connection. A client that offers none is accepted: hardly any FTP
+/// client does. One that offers only others, such as a redirected browser (ALPACA), is refused. FileZilla's `x-filezilla-ftp`
+/// isn't listed: selecting it promises that PROT P is in force without being asked for.
 const CONTROL_PROTOCOLS: [&[u8]; 1] = [b"ftp"];
 
-/// What clients may offer on a data connection: FileZilla's name for it, or the registered one again.
+/// The ALPN protocols that clients may offer on a data connection: FileZilla's name for it, or the registered one again.
 const DATA_PROTOCOLS: [&[u8]; 2] = [b"ftp-data", b"ftp"];
 
 /// TLS towards clients with one set of certificates, from which each session makes its own
@@ -40,7 +40,7 @@ impl ServerTls {
         Self::asking(certificates, min_version, &ClientTrust::none())
     }
 
-    /// The same, asking clients for certificates as `clients` says.
+    /// As [`new`](Self::new), but asks clients for certificates as `clients` says.
     pub fn asking(
         certificates: Arc<CertificateSet>,
         min_version: TlsVersion,
@@ -75,13 +75,13 @@ impl ServerTls {
     }
 }
 
-/// For control connections.
+/// Makes a configuration one for control connections.
 fn control(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = CONTROL_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config
 }
 
-/// What control and data connections have in common.
+/// The configuration that control and data connections have in common.
 fn config(
     certificates: Arc<CertificateSet>,
     min_version: TlsVersion,

@@ -44,7 +44,7 @@ pub struct TicketOwner {
     pub session: SessionId,
     /// The account logged in there; `None` before the login.
     pub account: Option<LoginId>,
-    /// Where its client keeps it.
+    /// The cache in which the client keeps the TLS session.
     pub cache: ClientCache,
 }
 
@@ -54,11 +54,12 @@ pub(super) enum EstablishedOn {
     /// Kept as long as the FTP session lasts: FileZilla and OpenSSL present the control connection's ticket on each data
     /// connection, however many tickets the ones before have brought.
     Control,
-    /// Those are kept that the client has yet to use, for clients that use each TLS 1.3 ticket once, and the one used last.
+    /// TLS sessions of data connections: kept are those that the client has yet to use, for clients that use each TLS 1.3 ticket
+    /// once, and the one used last.
     Data,
 }
 
-/// What there is under a key.
+/// The result of looking up a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     Own(Vec<u8>),
@@ -86,7 +87,7 @@ struct StoreState {
 struct StoredSession {
     owner: SessionId,
     value: Vec<u8>,
-    /// When it was issued.
+    /// The entry's number in the order of issue.
     number: u64,
     /// When a ClientHello last offered it, be it that of a connection that was reset then.
     offered: Option<u64>,
@@ -253,7 +254,7 @@ impl Owner {
         }
     }
 
-    /// A login has succeeded.
+    /// Records that a login has succeeded.
     pub(super) fn logged_in(&self, account: LoginId) {
         let mut state = self.sessions.state();
         let sequence = state.next_sequence();
@@ -283,13 +284,13 @@ impl Owner {
         })
     }
 
-    /// Which of the client's data connections have resumed; none before the first that could.
+    /// How far the client's data connections have resumed; `None` before the first that could.
     pub(super) fn resumption(&self) -> Option<Resumption> {
         let state = self.sessions.state();
         state.owners.get(&self.id)?.profile.resumption()
     }
 
-    /// Where the client keeps its TLS sessions, as far as that is known.
+    /// The cache in which the client keeps its TLS sessions, as far as it is known.
     pub(super) fn client_cache(&self) -> Option<ClientCache> {
         let state = self.sessions.state();
         state.owners.get(&self.id).map(|owned| owned.cache)
@@ -322,7 +323,7 @@ impl fmt::Debug for Owner {
     }
 }
 
-/// One owner's entries.
+/// The entries of one owner.
 #[derive(Debug, Clone)]
 pub(super) struct OwnEntries {
     id: SessionId,
@@ -442,8 +443,8 @@ impl OwnEntries {
     }
 }
 
-/// Which of an owner's entries is missed least: one that was offered and not lately, since a client that offers entries once
-/// still has the others, and one that offers an entry again offers the last one. Where there is none, the oldest.
+/// The entry of an owner that is missed least: one that was offered and not lately, since a client that offers entries once still
+/// has the others, and one that offers an entry again offers the last one. Where there is none, the oldest.
 fn eviction_candidate(
     keys: &VecDeque<Arc<[u8]>>,
     entries: &HashMap<Arc<[u8]>, StoredSession>,

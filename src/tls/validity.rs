@@ -7,17 +7,17 @@ use rustls::pki_types::CertificateDer;
 use super::date;
 use super::renewal::renewal_is_due;
 
-/// When a backend's certificate is valid.
+/// The validity period of a backend's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// From when on; none of a certificate of which only the end is known, since it was refused for that.
+    /// The beginning of the period; `None` for a certificate of which only the end is known, since it was refused for that.
     pub not_before: Option<SystemTime>,
-    /// Until when.
+    /// The end of the period.
     pub not_after: SystemTime,
 }
 
 impl Validity {
-    /// That of a certificate; `None` if it can't be read.
+    /// The validity period of a certificate; `None` if it can't be read.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let validity = parsed.validity();
@@ -35,7 +35,7 @@ impl Validity {
         }
     }
 
-    /// That of a certificate which was refused for its end.
+    /// The validity period of a certificate that was refused because it has expired; its beginning is unknown.
     pub fn expired(not_after: SystemTime) -> Self {
         Self {
             not_before: None,

@@ -1,4 +1,4 @@
-//! What is read of certificates in more than one place.
+//! Functions on X.509 certificates that more than one module needs.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Name;
@@ -16,8 +16,8 @@ pub(super) fn may_be_issuer(certificate: &X509Certificate<'_>) -> bool {
     certificate.is_ca() || certificate.subject().as_raw() == certificate.issuer().as_raw()
 }
 
-/// Whether its purposes, if it has any, are a TLS client's among others (RFC 5280 §4.2.1.12). `anyExtendedKeyUsage` alone is
-/// not enough: OpenSSL and webpki refuse it from a client.
+/// Whether the certificate's purposes, if it has any, are a TLS client's among others (RFC 5280 §4.2.1.12). `anyExtendedKeyUsage`
+/// alone is not enough: OpenSSL and webpki refuse it from a client.
 pub(super) fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(purposes)) => purposes.value.client_auth,

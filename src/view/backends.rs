@@ -13,20 +13,20 @@ use crate::observe::metrics::{Metrics, SiteTotals};
 use crate::outcome::{BackendStatus, CheckStage};
 use crate::tls::Validity;
 
-/// One configured site.
+/// A configured site, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct SiteView {
-    /// Its name.
+    /// The site's name.
     pub site: String,
     /// The hosts that lead to it.
     pub hosts: Vec<String>,
     /// Whether logins without a host lead to it.
     pub default: bool,
-    /// What keeps it out of service: `configuration` or `operator`; none if it serves.
+    /// The origin of its maintenance: `configuration` or `operator`; `None` if it serves.
     pub maintenance: Option<&'static str>,
-    /// Its sessions, from the dialling of a backend on.
+    /// The site's sessions, from the dialling of a backend on.
     pub sessions: usize,
-    /// How many there may be.
+    /// The limit of the site's sessions.
     pub max_sessions: usize,
     /// Logins that were accepted since the start.
     pub logins: u64,
@@ -34,7 +34,7 @@ pub struct SiteView {
     pub failed_logins: u64,
     /// Transfers that were complete since the start.
     pub complete_transfers: u64,
-    /// Transfers that were not, aborted ones included.
+    /// Transfers that were not complete since the start, aborted ones included.
     pub incomplete_transfers: u64,
     /// How many backends it has.
     pub backends: usize,
@@ -73,7 +73,7 @@ impl SiteView {
     }
 }
 
-/// One backend of one site.
+/// A backend of a site, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendView {
     /// The site's name.
@@ -82,23 +82,23 @@ pub struct BackendView {
     pub group: Option<String>,
     /// As configured: its name, address or record.
     pub backend: String,
-    /// Its address.
+    /// The backend's address.
     pub address: String,
     /// `up`, `down`, `ejected`, `drain` or `full`.
     pub state: &'static str,
-    /// Since when it has been out; none if it isn't.
+    /// Since when the backend has been out; `None` if it isn't.
     pub out_since: Option<Moment>,
-    /// What keeps logins from it, if anything does.
+    /// The reason why the backend gets no new logins, if there is one.
     pub drained_by: Option<DrainedBy>,
     /// The site's sessions at it.
     pub sessions: usize,
-    /// Those of all sites that have it.
+    /// The sessions of all sites at the backend.
     pub all_sessions: usize,
-    /// How many these may be; none if there is no limit.
+    /// The limit of these sessions; `None` if there is none.
     pub max_sessions: Option<usize>,
-    /// Its share of the logins.
+    /// The backend's share of the logins, relative to the others'.
     pub weight: u32,
-    /// Whether it serves only where the others can't.
+    /// Whether the backend serves only where the others can't.
     pub backup: bool,
     /// The last check of it; none if it isn't checked.
     pub check: Option<CheckView>,
@@ -107,7 +107,7 @@ pub struct BackendView {
     pub check_login: Option<CheckLoginView>,
     /// From when on its certificate is valid, as last seen; none of one that was refused for its end.
     pub certificate_valid_from: Option<Moment>,
-    /// When that expires.
+    /// When the backend's certificate expires.
     pub certificate_expires: Option<Moment>,
     /// How many days are left until then; negative behind it.
     pub certificate_days_left: Option<i64>,
@@ -116,9 +116,9 @@ pub struct BackendView {
 /// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckView {
-    /// When it ended.
+    /// When the check ended.
     pub at: Moment,
-    /// How long it took.
+    /// How long the check took, in seconds.
     pub seconds: f64,
     /// The stage at which it failed; none if it passed.
     pub failed_at: Option<&'static str>,
@@ -133,7 +133,7 @@ pub struct CheckLoginView {
     pub user: String,
     /// The file with the password, likewise.
     pub password_file: String,
-    /// What is listed behind the login, if anything is; likewise.
+    /// The directory that is listed after the login, if any; likewise.
     pub listed: Option<String>,
 }
 
@@ -216,7 +216,7 @@ impl BackendView {
         }
     }
 
-    /// Whether its certificate should have been renewed.
+    /// Whether the backend's certificate should have been renewed.
     pub fn certificate_is_due(&self, now: Moment) -> bool {
         let validity = self.certificate_expires.map(|end| Validity {
             not_before: self.certificate_valid_from.map(|start| start.0),

@@ -22,18 +22,18 @@ pub struct Sample {
 /// The moment of which it tells: 14:52:14 of a day in November.
 const NOW: u64 = 1_796_050_334;
 
-/// So many seconds before it.
+/// The moment this number of seconds before `NOW`.
 pub fn ago(seconds: u64) -> Moment {
     Moment::new(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - seconds))
 }
 
-/// So many seconds behind it.
+/// The time this number of seconds after `NOW`.
 pub fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + seconds)
 }
 
 impl Sample {
-    /// One site with one backend and one transfer, and nothing that needs attention.
+    /// A process with one site, one backend and one transfer, in which nothing needs attention.
     pub fn well() -> Self {
         Self {
             now: ago(0),
@@ -113,7 +113,7 @@ pub fn certificate(days_left: i64, life: u64) -> CertificateView {
     }
 }
 
-/// It has shown a certificate like [`certificate`].
+/// Makes a backend have shown a certificate like [`certificate`].
 pub fn show_certificate(backend: &mut BackendView, days_left: i64, life: u64) {
     let pair = certificate(days_left, life).pair.expect("a pair");
     backend.certificate_valid_from = Some(pair.not_before);

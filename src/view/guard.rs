@@ -12,13 +12,13 @@ use crate::guard::Guard;
 /// The failed logins of one client at one site.
 #[derive(Debug, Clone, Serialize)]
 pub struct GuardView {
-    /// Its address; of IPv6, its network.
+    /// The client's address; of IPv6, its network.
     pub client: String,
     /// The site; none for logins that led to none.
     pub site: Option<String>,
     /// How many failures count at the moment.
     pub failures: u32,
-    /// For how long it is blocked yet; none if it isn't.
+    /// For how long the client is blocked yet, in seconds; `None` if it isn't.
     pub blocked_seconds: Option<f64>,
 }
 

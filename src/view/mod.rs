@@ -34,9 +34,9 @@ pub use sessions::{Disclosure, SessionFilter, SessionView, TransferView, session
 /// A list that is cut where it would be too long, and how long it would be.
 #[derive(Debug, Clone)]
 pub struct Listed<T> {
-    /// What there is of it.
+    /// The entries, as many as are shown.
     pub items: Vec<T>,
-    /// How many there are in all.
+    /// The number of entries in all.
     pub total: usize,
     limit: usize,
 }
@@ -68,7 +68,7 @@ fn days_until(time: SystemTime) -> i64 {
 pub struct Moment(SystemTime);
 
 impl Moment {
-    /// This one.
+    /// The moment `time`.
     pub fn new(time: SystemTime) -> Self {
         Self(time)
     }

@@ -30,18 +30,18 @@ pub struct Overview {
     pub readiness: &'static str,
     /// Live sessions, with those that have not logged in yet.
     pub sessions: usize,
-    /// How many there may be.
+    /// The limit of sessions.
     pub max_sessions: usize,
     /// Running transfers.
     pub transfers: usize,
-    /// Where clients connect.
+    /// The listeners that clients connect to.
     pub listeners: Vec<Listening>,
     /// How many passive ports are open.
     pub passive_ports: usize,
     /// The last reloads of the configuration, the certificates and the files of users, the latest first; refusals with
     /// their reasons.
     pub reloads: Vec<ReloadView>,
-    /// What stands refused, the latest first: something older of it is in use, or nothing, however long ago it was refused.
+    /// The refusals that stand, the latest first: something older is in use, or nothing, however long ago it was refused.
     pub refused: Vec<RefusedView>,
     /// Files whose new contents aren't loaded, since one of them can't be read to its end.
     pub stalled: Vec<StalledView>,
@@ -59,11 +59,11 @@ pub struct Overview {
 /// A revocation list.
 #[derive(Debug, Clone, Serialize)]
 pub struct RevocationListView {
-    /// Its file.
+    /// The list's file.
     pub file: String,
-    /// Its issuer.
+    /// The list's issuer.
     pub issuer: String,
-    /// When there is to be a newer one; none if it leaves that open.
+    /// When a newer list is to be issued; `None` if it leaves that open.
     pub next_update: Option<Moment>,
     /// Whether each certificate of the issuer is refused from then on.
     pub then_refused: bool,
@@ -85,9 +85,9 @@ pub fn revocation_lists(clients: &ClientTrust, settings: &Settings) -> Vec<Revoc
 /// A certificate that backends are shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendClientCertificateView {
-    /// Its file.
+    /// The certificate's file.
     pub file: String,
-    /// What is in use of it.
+    /// The pair in use.
     #[serde(flatten)]
     pub pair: PairView,
 }
@@ -112,15 +112,15 @@ pub fn backend_client_certificates(
 pub struct OrdersView {
     /// `waiting`, `ordering`, `ordering_elsewhere` or `unusable`.
     pub activity: &'static str,
-    /// What it is for.
+    /// The names that are ordered.
     pub names: String,
     /// When the next order begins; none if none can.
     pub next_attempt: Option<Moment>,
-    /// How many have failed in a row.
+    /// How many orders have failed in a row.
     pub failures: u32,
-    /// How far the last one came, if it failed.
+    /// The stage that the last order came to, if it failed.
     pub failed_at: Option<String>,
-    /// Why it failed, or why none can begin.
+    /// Why the last order failed, or why none can begin.
     pub error: Option<String>,
 }
 
@@ -141,7 +141,7 @@ pub fn orders(status: &Status) -> Option<OrdersView> {
     })
 }
 
-/// One listener.
+/// A listener, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listening {
     /// As configured.
@@ -150,40 +150,40 @@ pub struct Listening {
     pub tls: &'static str,
 }
 
-/// One reload.
+/// A reload, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReloadView {
-    /// When.
+    /// When the reload ended.
     pub at: Moment,
-    /// Of what: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
+    /// The subject: `configuration`, `certificate`, `backend_certificate`, `users`, `credentials`, `client_certificates` or
     /// `passive_address`.
     pub subject: &'static str,
-    /// Why it was refused, where names aren't shown without what the file says; none if it was not.
+    /// The reason if it was refused, without text from the file where names aren't shown; `None` if it was not.
     pub refused: Option<String>,
-    /// Whether what was refused still lies there, and something older is in use.
+    /// Whether the refused content is still in the files, and something older is in use.
     pub stands: bool,
 }
 
-/// What stands refused.
+/// A refusal that stands, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct RefusedView {
-    /// Since when.
+    /// Since when the refusal stands.
     pub at: Moment,
-    /// What it is, as of [`ReloadView::subject`].
+    /// The subject, as of [`ReloadView::subject`].
     pub subject: &'static str,
-    /// Which one, where there may be several: its file, of a pair for a backend both; the name of a certificate; or that whose
-    /// address it is.
+    /// The name of the subject, where there may be several: its file, of a pair for a backend both; the name of a certificate; or
+    /// the name whose address it is.
     pub name: Option<String>,
-    /// Why, where names aren't shown without what the file says.
+    /// The reason, without text from the file where names aren't shown.
     pub reason: String,
 }
 
 /// Files of which one can't be read to its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct StalledView {
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub at: Moment,
-    /// What they hold, as of [`ReloadView::subject`].
+    /// The content of the files, as of [`ReloadView::subject`].
     pub subject: &'static str,
 }
 
@@ -192,51 +192,52 @@ pub struct StalledView {
 pub struct MisplacedLogView {
     /// The file, as the configuration has it.
     pub file: String,
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub since: Moment,
-    /// Why it can't be.
+    /// The reason why it can't be opened.
     pub error: String,
 }
 
 /// A certificate of the configuration, or a directory of them that can't be read.
 #[derive(Debug, Clone, Serialize)]
 pub struct CertificateView {
-    /// What it is called in log and metrics: `default`, its file, or its place in a directory.
+    /// The certificate's name in log and metrics: `default`, its file, or its place in a directory.
     pub name: String,
-    /// Its file.
+    /// The certificate's file, or the directory.
     pub file: String,
-    /// Whether it is a directory of them.
+    /// Whether the view is of a directory of certificates.
     pub directory: bool,
-    /// Whether the process orders it, and replaces the file.
+    /// Whether the process orders the certificate, and replaces the file.
     pub ordered: bool,
-    /// What clients are shown; none if there is nothing to show.
+    /// The pair that clients are shown; `None` if there is nothing to show.
     #[serde(flatten)]
     pub pair: Option<PairView>,
-    /// Why what lies there isn't that, where names aren't shown without what the file says; none if it is.
+    /// The reason why the content of the files isn't that pair, without text from the file where names aren't shown; `None` if it
+    /// is.
     pub refused: Option<String>,
 }
 
-/// What clients are shown of a certificate.
+/// The shown facts about a certificate.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairView {
-    /// Its subject.
+    /// The certificate's subject.
     pub subject: String,
     /// The names and addresses that it is for.
     pub names: Vec<String>,
-    /// Its issuer.
+    /// The certificate's issuer.
     pub issuer: String,
     /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
     pub key: &'static str,
     /// From when on it is valid, or an issuer in its chain that expires before it.
     pub not_before: Moment,
-    /// When it expires, or an issuer in its chain that does so before it.
+    /// When the certificate expires, or an issuer in its chain that does so before it.
     pub not_after: Moment,
-    /// Which certificate of the chain that is, counted from 1; none if it is the certificate itself.
+    /// The position in the chain of the certificate that ends first, counted from 1; `None` if it is the certificate itself.
     pub ends_by_issuer: Option<usize>,
     /// The issuer in its chain that becomes valid last, counted from 1, and when, if that is after the certificate itself.
     #[serde(skip)]
     pub chain_begins: Option<(usize, Moment)>,
-    /// How many days are left until then; negative behind it.
+    /// The days left until the expiry; negative after it.
     pub days_left: i64,
     /// `sha256:` and 64 hexadecimal digits.
     pub fingerprint: String,
@@ -305,7 +306,7 @@ pub fn reloads(log: &ReloadLog, disclosure: Disclosure) -> Vec<ReloadView> {
     views.collect()
 }
 
-/// What stands refused, the latest first.
+/// The refusals that stand, the latest first.
 pub fn refused(log: &ReloadLog, disclosure: Disclosure) -> Vec<RefusedView> {
     let standing = log.all_standing().into_iter();
     let views = standing.filter_map(|one| {

@@ -17,36 +17,36 @@ use crate::tls::client_certificates::shown_fingerprint;
 /// Whether names of users and files are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disclosure {
-    /// They aren't: `admin.status: summary`.
+    /// Names aren't shown: `admin.status: summary`.
     Summary,
-    /// They are.
+    /// Names are shown.
     Full,
 }
 
-/// One live session.
+/// A live session, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionView {
-    /// Its number, as in the log.
+    /// The session's number, as in the log.
     pub id: u64,
     /// The client's address.
     pub client: SocketAddr,
     /// The configured address of its listener.
     pub listener: SocketAddr,
-    /// When it began.
+    /// When the session began.
     pub since: Moment,
-    /// How long ago that is.
+    /// The seconds since then.
     pub seconds: f64,
-    /// What it is doing.
+    /// The session's present activity.
     pub state: &'static str,
     /// The TLS version of its control connection; none in clear text.
     pub tls: Option<&'static str>,
     /// The certificate that its client has shown; none where names aren't shown.
     pub client_certificate: Option<ClientCertificateView>,
-    /// Its site, once a login has named one.
+    /// The session's site, once a login has named one.
     pub site: Option<String>,
-    /// Its user's group, if the user is in one.
+    /// The group of the session's user, if the user is in one.
     pub group: Option<String>,
-    /// Its user, escaped; none before USER, and where names aren't shown.
+    /// The session's user, escaped; `None` before USER, and where names aren't shown.
     pub user: Option<String>,
     /// Whether the login has succeeded.
     pub logged_in: bool,
@@ -61,58 +61,58 @@ pub struct SessionView {
 /// The certificate of a session's client, be it the right one or not.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClientCertificateView {
-    /// Its subject.
+    /// The certificate's subject.
     pub subject: String,
-    /// Its SHA-256, as the configuration has it.
+    /// The certificate's SHA-256, as the configuration has it.
     pub fingerprint: String,
 }
 
-/// One running transfer.
+/// A running transfer, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct TransferView {
     /// The number of its session.
     pub session: u64,
     /// The client's address.
     pub client: SocketAddr,
-    /// Its session's site.
+    /// The session's site.
     pub site: Option<String>,
-    /// Its session's user, escaped; none where names aren't shown.
+    /// The session's user, escaped; `None` where names aren't shown.
     pub user: Option<String>,
     /// The address of its backend.
     pub backend: Option<SocketAddr>,
-    /// Its command, for example `RETR`.
+    /// The command, for example `RETR`.
     pub command: String,
-    /// What that names, escaped; none where names aren't shown.
+    /// The command's argument, escaped; `None` where names aren't shown.
     pub path: Option<String>,
-    /// Which way its bytes go: `upload`, `download` or `listing`.
+    /// The direction of the bytes: `upload`, `download` or `listing`.
     pub direction: &'static str,
-    /// How many have gone.
+    /// The bytes moved so far.
     pub bytes: u64,
-    /// How many there are to be, where the backend has said so.
+    /// The bytes that the transfer is to have, where the backend has announced it.
     pub size: Option<u64>,
     /// When the command came.
     pub since: Moment,
-    /// How long ago that is.
+    /// The seconds since then.
     pub seconds: f64,
-    /// On average since then.
+    /// The average rate since then, in bytes per second.
     pub bytes_per_second: f64,
 }
 
-/// Which sessions are asked for: those that fit everything that is set.
+/// A filter for sessions: those that match everything that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
-    /// Those of this site.
+    /// The site of the sessions.
     pub site: Option<String>,
-    /// Those from this address or network.
+    /// The client's address, or a network that it is in.
     pub client: Option<IpNet>,
-    /// Those of this user, as it is shown.
+    /// The user, as it is shown.
     pub user: Option<String>,
-    /// Those at this backend, by address with or without port.
+    /// The backend, by address with or without port.
     pub backend: Option<String>,
 }
 
 impl SessionFilter {
-    /// Whether a session is one of them.
+    /// Whether a session matches the filter.
     pub fn admits(&self, info: &SessionInfo, details: &SessionDetails) -> bool {
         let site = details.site.as_ref().map(|site| site.name.as_str());
         let backend = details.backend.as_ref().map(|backend| backend.address);
@@ -246,7 +246,7 @@ pub fn sessions(
     listed
 }
 
-/// Their running transfers.
+/// The running transfers of the sessions that `filter` matches.
 pub fn transfers(
     registry: &SessionRegistry,
     filter: &SessionFilter,

@@ -80,7 +80,7 @@ pub fn age(time: Duration) -> String {
     }
 }
 
-/// The same of a number of seconds.
+/// As [`age`], for a number of seconds.
 pub fn seconds(seconds: f64) -> String {
     // Nothing but a fault makes it negative or no number, and what is too long is shown as the longest.
     let longest = Duration::from_secs(u64::from(u32::MAX));

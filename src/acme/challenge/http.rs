@@ -26,7 +26,7 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// From accept to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// By token, what answers it.
+/// Answers to challenges, by token.
 type Answers = Arc<HashMap<String, Bytes>>;
 
 /// Answers what these proofs answer, and nothing else.

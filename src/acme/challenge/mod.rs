@@ -25,14 +25,14 @@ pub use dns::{HookError, check_program as check_hook};
 /// From accept to the last byte of the answer.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);
 
-/// What the authority is to find for one name.
+/// The proof that the authority is to find for one name.
 #[derive(Debug)]
 pub(super) struct Proof {
     /// The name, without the star of a wildcard.
     pub name: String,
-    /// Which of the authority's challenges it is about.
+    /// Token of the authority's challenge that it answers (RFC 8555 §8.3).
     pub token: String,
-    /// What answers it.
+    /// The key authorization that answers the challenge.
     pub authorization: KeyAuthorization,
 }
 
@@ -55,7 +55,7 @@ pub enum ChallengeError {
     Hook(#[from] HookError),
 }
 
-/// What is shown at the moment.
+/// The proofs that are shown at the moment.
 #[derive(Debug)]
 pub(super) enum Shown {
     /// Answers until it is dropped.
@@ -64,7 +64,7 @@ pub(super) enum Shown {
     Records(dns::Records),
 }
 
-/// The authority's word for this way.
+/// The authority's name for this kind of challenge.
 pub(super) fn kind(challenge: &AcmeChallenge) -> ChallengeType {
     match challenge {
         AcmeChallenge::Http(_) => ChallengeType::Http01,
@@ -74,7 +74,7 @@ pub(super) fn kind(challenge: &AcmeChallenge) -> ChallengeType {
 }
 
 impl Shown {
-    /// Nothing yet of what this way will show.
+    /// Prepares to show these proofs, without showing any yet.
     pub fn prepare(challenge: &AcmeChallenge, proofs: &[Proof]) -> Result<Self, ChallengeError> {
         Ok(match challenge {
             AcmeChallenge::Http(address) => {
@@ -90,7 +90,7 @@ impl Shown {
         })
     }
 
-    /// Has the authority find all of it. May be cancelled; then, too, [`Shown::take_away`] is due.
+    /// Makes all proofs available to the authority. May be cancelled; then, too, [`Shown::take_away`] is due.
     pub async fn show(&mut self) -> Result<(), ChallengeError> {
         match self {
             Self::Listening(_) => Ok(()),
@@ -119,7 +119,7 @@ impl Shown {
     }
 }
 
-/// What helps where the address can't be listened on, to stand behind the error.
+/// Advice where the address can't be listened on, to follow the error.
 fn bind_error_hint(address: SocketAddr, cause: &io::Error) -> String {
     let port = address.port();
     match cause.kind() {

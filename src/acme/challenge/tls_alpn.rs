@@ -19,7 +19,7 @@ use crate::tls;
 
 const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// By name, the certificate that answers.
+/// The certificates that answer challenges, by name.
 #[derive(Debug)]
 pub struct Certificates(HashMap<String, Arc<CertifiedKey>>);
 
@@ -57,7 +57,7 @@ fn certificate(proof: &Proof) -> Result<CertifiedKey, String> {
     Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
-/// Shows them until it is dropped.
+/// Shows the certificates until the future is dropped.
 pub fn serve(acceptor: Acceptor, certificates: Certificates) -> impl Future<Output = ()> + Send {
     let mut config = ServerConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()

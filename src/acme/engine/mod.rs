@@ -27,19 +27,20 @@ use crate::tls::{CertificateError, CertificatePair};
 /// How often the files are looked at when nothing is due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// How often it is looked at whether the instance that orders is done.
+/// How often to look whether the instance that orders is done.
 const LOCK_EVERY: Duration = Duration::from_secs(2);
 
 /// Orders, and asks; a test has another.
 pub(super) trait Authority {
-    /// Has a certificate issued, and put into the files.
+    /// Orders a certificate, and puts it into the files.
     async fn order(
         &self,
         replaced: Option<&CertificateIdentifier<'static>>,
         stopped: &mut watch::Receiver<bool>,
     ) -> Result<CertificatePair, OrderError>;
 
-    /// When it suggests that this certificate be renewed, if it suggests anything, and after which time it may be asked again.
+    /// The authority's suggestion when to renew this certificate, if it makes one, and the time after which it may be asked
+    /// again.
     async fn suggestion(
         &self,
         id: &CertificateIdentifier<'static>,
@@ -125,10 +126,10 @@ async fn reloaded_within(reloaded: &Notify, pause: Duration) -> bool {
     timeout(pause, reloaded.notified()).await.is_ok()
 }
 
-/// What is wrong with the directory.
+/// A problem with the directory.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// The last thing, which is said once.
+    /// The last problem, which is logged once.
     said: Option<String>,
     since: Option<SystemTime>,
 }
@@ -157,7 +158,7 @@ impl Report {
     }
 }
 
-/// What orders begin with.
+/// The event that orders begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// The process: what failed before it began did so for reasons that may still hold.
@@ -168,7 +169,7 @@ pub(super) enum Start {
     Reload,
 }
 
-/// What one configuration's orders need.
+/// The parts that one configuration's orders need.
 pub(super) struct Engine<A> {
     pub authority: A,
     pub wanted: Arc<Wanted>,
@@ -178,31 +179,31 @@ pub(super) struct Engine<A> {
     pub start: Start,
     /// Reloads with the same settings.
     pub reloaded: Arc<Notify>,
-    /// After which the live view is another's.
+    /// Tells when the orders are stopped, after which the live view is another configuration's.
     pub stopped: watch::Receiver<bool>,
     /// The clock; a test has another.
     pub now: Box<dyn Fn() -> SystemTime + Send + Sync>,
     pub memory: Memory,
 }
 
-/// What one instance knows that isn't in the directory.
+/// The knowledge of one instance that isn't in the directory.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// An order of its own, as the directory has it and as it ended, while that can't be written.
     unwritten: Option<(StoredSchedule, StoredSchedule)>,
-    /// Whether the log says why nothing is ordered now that is due.
+    /// Whether it has been logged why nothing is ordered now that is due.
     wait_is_told: bool,
 }
 
-/// The certificate that is there, for people.
+/// The state of the certificate in the directory, as reported to operators.
 #[derive(Debug, Clone, Copy)]
 enum There {
     Nothing,
-    /// It can't be served.
+    /// The certificate can't be served.
     Unusable,
-    /// By the clock of this machine.
+    /// The certificate is not valid yet, by the clock of this machine.
     NotYetValid,
-    /// It expires then, or has: clients are shown it then, too.
+    /// The certificate expires then, or has: clients are shown it then, too.
     Until(SystemTime),
 }
 
@@ -224,7 +225,7 @@ impl There {
         }
     }
 
-    /// How long it is until it expires; none where none is there.
+    /// How long the certificate is valid yet; `None` where none is there.
     fn left(self, now: SystemTime) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -235,11 +236,11 @@ impl There {
     }
 }
 
-/// What was found in the directory.
+/// The state found in the directory.
 struct Found {
     certificate: Option<Certificate>,
     there: There,
-    /// With what is forgiven.
+    /// The record of the directory, with the failures that are forgiven.
     record: StoredSchedule,
     /// Whether orders have failed for a certificate that isn't due any more, which is to be written down.
     is_over: bool,
@@ -270,7 +271,7 @@ impl Found {
 }
 
 impl<A: Authority> Engine<A> {
-    /// Does what is due until it is stopped.
+    /// Makes the orders and questions that are due until it is stopped.
     pub async fn run(mut self, mut trouble: Trouble, mut stopped: watch::Receiver<bool>) {
         if let Err(error) = self.recover().await {
             trouble.log(error.to_string(), (self.now)());
@@ -311,7 +312,7 @@ impl<A: Authority> Engine<A> {
         .await
     }
 
-    /// Does what is due; returns how long to wait until something may be.
+    /// Makes the order or question that is due; returns how long to wait until something may be.
     async fn step(&mut self, stopped: &mut watch::Receiver<bool>) -> Result<Duration, Cause> {
         let mut found = self.look().await?;
         if !found.is_due() && found.begun.is_some() {
@@ -429,7 +430,7 @@ impl<A: Authority> Engine<A> {
         self.show_as(found, activity, found.plan.order, &found.record.attempts);
     }
 
-    /// Another instance has the lock. An order that it has begun hasn't failed by that.
+    /// Shows that another instance has the lock. An order that it has begun hasn't failed by that.
     fn show_order_elsewhere(&self, found: &Found) {
         let activity = Activity::Elsewhere;
         match found.begun {
@@ -598,7 +599,7 @@ impl<A: Authority> Engine<A> {
             .await
     }
 
-    /// Does something with the directory, on a thread on which that may block.
+    /// Runs an operation on the directory, on a thread on which that may block.
     async fn apart<T: Send + 'static>(
         &self,
         what: impl FnOnce(&State, &Wanted) -> Result<T, super::StateError> + Send + 'static,
@@ -625,7 +626,7 @@ fn until(end: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// In the largest unit that leaves more than one.
+/// A duration in the largest unit that leaves more than one.
 fn span(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..7_200 => format!("{}m", seconds / 60),

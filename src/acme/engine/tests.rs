@@ -22,7 +22,7 @@ enum Manner {
     Issues(Duration),
     Hangs,
     WantsPeace(Duration),
-    /// And meanwhile the schedule can't be written any more.
+    /// The authority is down, and meanwhile the schedule can't be written any more.
     IsDownWithTheDisk,
 }
 
@@ -54,7 +54,7 @@ impl Script {
         self.orders.lock().unwrap().clone()
     }
 
-    /// What is in the way of the schedule's new content.
+    /// The path of the obstacle to writing the schedule's new content.
     fn obstacle(&self) -> std::path::PathBuf {
         self.state
             .records_file()
@@ -183,12 +183,12 @@ impl Bench {
         }
     }
 
-    /// One instance.
+    /// Starts one instance.
     fn start(&self) -> (JoinHandle<()>, watch::Sender<bool>) {
         self.start_with(Arc::default())
     }
 
-    /// One that is told of reloads.
+    /// Starts one instance that is told of reloads by `reloaded`.
     fn start_with(&self, reloaded: Arc<Notify>) -> (JoinHandle<()>, watch::Sender<bool>) {
         let (stop, stopped) = watch::channel(false);
         let script = Arc::clone(&self.script);
@@ -208,7 +208,7 @@ impl Bench {
         (task, stop)
     }
 
-    /// What is logged from now on, as long as the guard lives.
+    /// Writes all further log lines to a file, as long as the guard lives.
     fn log(&self) -> (std::path::PathBuf, tracing::subscriber::DefaultGuard) {
         let log = self.directory.path().join("log");
         let subscriber = tracing_subscriber::fmt()

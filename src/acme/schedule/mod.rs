@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long an order waits after so many failures in a row, in minutes, and how often: certmagic's steps.
+/// The waits between orders that fail in a row, as minutes and the number of times: certmagic's steps.
 const LADDER: [(u64, u32); 10] = [
     (1, 1),
     (2, 2),
@@ -47,9 +47,9 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 6
 /// The certificate that there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Held {
-    /// When it became valid.
+    /// When the certificate became valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
     /// From 0 to 1, evenly distributed over certificates: where in a span of time this one's turn is. It is the certificate's
     /// own and not drawn each time, so that every look at the same certificate finds the same moment.
@@ -59,27 +59,27 @@ pub struct Held {
 /// When the authority would like a certificate to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// From then on.
+    /// The beginning of the window.
     #[serde(with = "seconds")]
     pub start: SystemTime,
-    /// Until then.
+    /// The end of the window.
     #[serde(with = "seconds")]
     pub end: SystemTime,
 }
 
-/// What the authority has said of the renewal of one certificate.
+/// The authority's answer about the renewal of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suggestion {
-    /// Which certificate it is about (RFC 9773 §4.1).
+    /// Identifier of the certificate that it is about (RFC 9773 §4.1).
     pub certificate: String,
-    /// What it suggests, if it suggests anything.
+    /// The suggested window, if any.
     pub window: Option<Window>,
-    /// When it is to be asked again.
+    /// The time to ask the authority again.
     #[serde(with = "seconds")]
     pub ask_at: SystemTime,
 }
 
-/// The orders of late.
+/// The recent orders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
     /// How many have failed in a row. An order counts as failed from its beginning until it has succeeded, so that a process
@@ -88,22 +88,22 @@ pub struct Attempts {
     /// When the last ones began, the oldest first; no more than [`ORDERS_AN_HOUR`].
     #[serde(with = "seconds::list")]
     begun: Vec<SystemTime>,
-    /// When the last one ended, or began.
+    /// The end of the last order, or its beginning if it has not ended.
     #[serde(with = "seconds::option")]
     last: Option<SystemTime>,
-    /// Not before then, the authority has said.
+    /// The earliest time for another order, as the authority has asked.
     #[serde(with = "seconds::option")]
     retry_after: Option<SystemTime>,
     /// Whether the last one has not ended yet: it is under way, or its process has ended in it. The lock tells which.
     #[serde(default)]
     is_begun: bool,
-    /// When the last one succeeded. Records from before this was kept don't say so.
+    /// When the last one succeeded. Records of earlier versions don't have this.
     #[serde(default, with = "seconds::option")]
     obtained: Option<SystemTime>,
 }
 
 impl Attempts {
-    /// An order begins.
+    /// Records that an order begins.
     pub fn begin(&mut self, now: SystemTime) {
         self.failures = self.failures.saturating_add(1);
         self.last = Some(now);
@@ -115,8 +115,8 @@ impl Attempts {
         self.begun.drain(..surplus);
     }
 
-    /// It has failed; the authority may have said when to try again. It can't put that off by more than half of what is left of the
-    /// certificate that is there until `end`, so that it is asked a few times more before that.
+    /// Records that the order has failed; the authority may have asked to try again later. It can't put that off by more than
+    /// half of what is left of the certificate that is there until `end`, so that it is asked a few times more before that.
     pub fn failed(
         &mut self,
         now: SystemTime,
@@ -135,26 +135,27 @@ impl Attempts {
         self.last.filter(|_| self.is_begun)
     }
 
-    /// The same as if the last one had not begun.
+    /// The record as if the last order had not begun.
     pub fn before_last(mut self) -> Self {
         self.failures = self.failures.saturating_sub(1);
         self
     }
 
-    /// It has succeeded.
+    /// Records that the order has succeeded.
     pub fn succeeded(&mut self, now: SystemTime) {
         self.forgive();
         self.obtained = Some(now);
     }
 
-    /// It was broken off by the operator, which says nothing of the next one. The limit of an hour stays.
+    /// Records that the order was broken off by the operator, which predicts nothing about the next one. The limit of an hour
+    /// stays.
     pub fn broken_off(&mut self) {
         self.failures = self.failures.saturating_sub(1);
         self.is_begun = false;
         self.retry_after = None;
     }
 
-    /// Another certificate is ordered now, which may well succeed. The limit of an hour stays.
+    /// Forgets failures, since another certificate is ordered now, which may well succeed. The limit of an hour stays.
     pub fn forgive(&mut self) {
         self.failures = 0;
         self.last = None;
@@ -193,7 +194,7 @@ fn is_ahead(happened: SystemTime, now: SystemTime) -> bool {
     happened > now + MINUTE
 }
 
-/// How long the next order waits after so many failures.
+/// The time that the next order waits after this number of failures.
 fn delay_after(failures: u32) -> Duration {
     let mut left = failures.saturating_sub(1);
     for (minutes, times) in LADDER {
@@ -210,7 +211,7 @@ fn delay_after(failures: u32) -> Duration {
 pub struct Plan {
     /// When the certificate is to be renewed, or ordered.
     pub due: SystemTime,
-    /// When that begins: later, if orders of late have failed.
+    /// The time of the next order: later than `due` if recent orders have failed.
     pub order: SystemTime,
     /// When the authority is asked for its window, if there is anything to ask about.
     pub ask: Option<SystemTime>,

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `account.json` | the account's URL and key, and what it was made with |
 //! | `default.crt`, `default.key` | the certificate's chain and its key, as the watch over certificates reads them |
-//! | `schedule.json` | the orders of late, what the authority suggests, and what the certificate was ordered for |
+//! | `schedule.json` | the recent orders, what the authority suggests, and what the certificate was ordered for |
 //! | `records.json` | the TXT records of an order that runs, and those that earlier ones have left |
 //! | `default.crt.new`, `default.key.new` | an issued pair until it is in place; by these names no layout of `tls.more` serves it |
 //! | `lock` | held by the instance that orders; empty |
@@ -81,7 +81,7 @@ pub enum StateError {
     },
 }
 
-/// What a certificate is ordered for: one for anything else is not what is wanted.
+/// The settings that a certificate is ordered for: one for any others is not what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wanted {
     directory: String,
@@ -108,7 +108,7 @@ impl Wanted {
         pair.addresses.is_empty() && set(&pair.names) == set(&self.names)
     }
 
-    /// The names, for people.
+    /// The names, separated by blanks, for operators.
     pub fn names(&self) -> String {
         self.names.join(" ")
     }
@@ -125,9 +125,9 @@ pub(super) struct LastFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct StoredSchedule {
-    /// What the certificate was ordered for.
+    /// The settings that the certificate was ordered for.
     pub issued_for: Option<Wanted>,
-    /// What the attempts were made for.
+    /// The settings that the attempts were made for.
     pub tried_for: Option<Wanted>,
     pub attempts: Attempts,
     pub suggestion: Option<Suggestion>,
@@ -146,7 +146,7 @@ pub(super) struct StoredAccount {
 /// The certificate that is there.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Certificate {
-    /// Whether it is what is wanted.
+    /// Whether the certificate is for the settings in use.
     pub is_wanted: bool,
     pub held: Held,
     /// By which the authority knows it; `None` if it can't be named.
@@ -170,7 +170,7 @@ fn load_issued(
     }
 }
 
-/// The directory.
+/// The directory with the state of orders.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     directory: PathBuf,
@@ -183,7 +183,7 @@ pub(super) struct Lock {
 }
 
 impl State {
-    /// This directory, which is made if it isn't there.
+    /// Opens this directory, and makes it if it isn't there.
     pub fn open(directory: &Path) -> Result<Self, StateError> {
         let state = Self {
             directory: directory.to_owned(),
@@ -257,8 +257,8 @@ impl State {
         self.write(SCHEDULE, record)
     }
 
-    /// Keeps how an order has ended that was begun with the record `begun`, if that is still what is there: another instance may
-    /// have ordered since. Returns whether that is done; not while another one is at work.
+    /// Keeps how an order has ended that was begun with the record `begun`, if that is still the record there: another instance
+    /// may have ordered since. Returns whether that is done; not while another one is at work.
     pub fn catch_up(
         &self,
         begun: &StoredSchedule,
@@ -336,7 +336,7 @@ impl State {
         fs::remove_file(&path).map_err(at(&path))
     }
 
-    /// Whether there is one, of whatever kind.
+    /// Whether a certificate file exists, of whatever kind.
     pub fn has_certificate(&self) -> bool {
         self.path(CERTIFICATE).exists()
     }
@@ -495,7 +495,7 @@ fn some_names(pair: &CertificatePair) -> String {
     }
 }
 
-/// Where between 0 and 1 a certificate is, by its fingerprint.
+/// A number from 0 to 1 that depends on a certificate's fingerprint alone.
 fn spread(fingerprint: &[u8; 32]) -> f64 {
     let [a, b, c, d, ..] = *fingerprint;
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
@@ -514,7 +514,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         .map_err(at(path))
 }
 
-/// So that names that were changed outlast a loss of power.
+/// Syncs a directory, so that names that were changed outlast a loss of power.
 fn sync_directory(directory: &Path) -> Result<(), StateError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())

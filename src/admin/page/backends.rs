@@ -50,7 +50,7 @@ fn row(page: &Page<'_>, backend: &BackendView) -> [Markup; 6] {
     ]
 }
 
-/// Where others have sessions at it, its limit is no limit of the site's.
+/// The sessions, with the limit. Where other sites have sessions at the backend, its limit is no limit of this site's.
 fn sessions(backend: &BackendView) -> Markup {
     let own = units::count(backend.sessions);
     match backend.max_sessions {

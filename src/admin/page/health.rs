@@ -111,7 +111,7 @@ fn figure(name: &str, value: &str, more: &str) -> Markup {
     }
 }
 
-/// Of all transfers; of a part of them it would be a wrong number.
+/// The total rate; shown only if the page lists all transfers, as that of a part of them would be wrong.
 fn rate(page: &Page<'_>) -> String {
     let all = page.transfers.len() == page.transfers_total;
     let sum: f64 = page.transfers.iter().map(|one| one.bytes_per_second).sum();

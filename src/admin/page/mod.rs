@@ -43,10 +43,10 @@ pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
 /// After how many seconds a browser loads it again.
 const REFRESH_SECONDS: u32 = 10;
 
-/// Its hash is in [`HEADERS`].
+/// The page's style sheet; its hash is in [`HEADERS`].
 const STYLE: &str = include_str!("style.css");
 
-/// What it shows.
+/// The content of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// The process, with its sites and backends.
@@ -55,7 +55,7 @@ pub struct Page<'a> {
     pub disclosure: Disclosure,
     /// The transfers that run, no more than [`TRANSFERS_SHOWN`].
     pub transfers: &'a [TransferView],
-    /// How many there are of them, with those that are not in `transfers`.
+    /// The number of all transfers, with those that are not in `transfers`.
     pub transfers_total: usize,
 }
 
@@ -112,7 +112,7 @@ fn header(page: &Page<'_>) -> Markup {
     }
 }
 
-/// How something is. Word and shape say it as well as the colour does.
+/// The condition of something that the page shows. Word and shape tell it as well as the colour does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Good,

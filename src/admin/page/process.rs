@@ -8,7 +8,7 @@ use super::{Page, State, units};
 use crate::tls::DEFAULT_NAME;
 use crate::view::{CertificateView, PairView, ReloadView, RevocationListView, is_due};
 
-/// So many names of a certificate are shown.
+/// Number of names of a certificate that are shown.
 const NAMES_SHOWN: usize = 4;
 
 pub(super) fn certificates(page: &Page<'_>) -> Markup {

@@ -7,7 +7,7 @@ use super::table::Table;
 use super::{Page, State, units};
 use crate::view::SiteView;
 
-/// So many hosts of a site are named.
+/// Number of hosts of a site that are named.
 const HOSTS_SHOWN: usize = 3;
 
 pub(super) fn section(page: &Page<'_>) -> Markup {

@@ -5,16 +5,16 @@ use maud::{Markup, html};
 /// A table under its heading.
 pub(super) struct Table<'a, const COLUMNS: usize> {
     pub name: &'static str,
-    /// What stands beside the name.
+    /// The text beside the name.
     pub note: &'a str,
     pub columns: [Column; COLUMNS],
     /// The first cell names the row.
     pub rows: Vec<[Markup; COLUMNS]>,
-    /// What stands in place of a table without rows.
+    /// The text in place of a table without rows.
     pub empty: &'static str,
 }
 
-/// What is in a column decides how it is aligned.
+/// A column with its heading; the kind of its content decides how it is aligned.
 #[derive(Debug)]
 pub(super) enum Column {
     Text(&'static str),
@@ -37,8 +37,8 @@ impl Column {
 }
 
 impl<const COLUMNS: usize> Table<'_, COLUMNS> {
-    /// The roles are what the elements mean anyway: the style sheet displays them as blocks on a narrow screen, and some
-    /// browsers then take the meaning from them. The names of columns stand beside the values there, hence `data-column`.
+    /// The roles are what the elements mean anyway: the style sheet displays them as blocks on a narrow screen, and some browsers
+    /// then take the meaning from them. The names of columns are beside the values there, hence `data-column`.
     pub(super) fn render(&self) -> Markup {
         let heading = html! { h2 { (self.name) " " span.more { (self.note) } } };
         if self.rows.is_empty() {

@@ -97,7 +97,7 @@ fn progress(transfer: &TransferView) -> Markup {
     }
 }
 
-/// At its rate so far.
+/// The time left at the rate so far, in seconds.
 fn time_left(transfer: &TransferView) -> Option<f64> {
     let left = size(transfer)? - transfer.bytes;
     (transfer.bytes_per_second > 0.0).then(|| left as f64 / transfer.bytes_per_second)

@@ -7,10 +7,10 @@ use std::path::Path;
 use super::{Note, NoteCode};
 use crate::base::text::escape_path;
 
-/// What the owner's group and others may do with a directory in which they make and take away files.
+/// Permission bits by which the owner's group and others may make and take away files in a directory.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// What is worth a note about the directory, if it is there yet.
+/// The note about the directory, if it is there yet and anything about it is worth one.
 pub(super) fn notes(state: &Path) -> Option<Note> {
     let mode = fs::metadata(state).ok()?.permissions().mode();
     (mode & WRITABLE_BY_OTHERS != 0).then(|| {

@@ -3,7 +3,7 @@
 use super::{Note, NoteCode};
 use crate::config::{AdminSettings, Status};
 
-/// What is worth a note about it.
+/// The note about the admin endpoint, if anything about it is worth one.
 pub(super) fn notes(admin: &AdminSettings) -> Option<Note> {
     let address = admin.address?;
     let is_open = !address.ip().to_canonical().is_loopback() && admin.token.is_none();

@@ -4,7 +4,7 @@ use super::{Note, NoteCode};
 use crate::backend::Pools;
 use crate::base::text::escape_path;
 
-/// What is worth a note about them.
+/// The notes about the authorities by which backends are verified.
 pub fn on_backend_authorities(pools: &Pools) -> Vec<Note> {
     let non_ca = pools.non_ca_trust_anchors().into_iter();
     let notes = non_ca.map(|one| {

@@ -7,7 +7,7 @@ use crate::backend::Pools;
 use crate::base::text::escape_path;
 use crate::tls::{BackendClientCertificate, Date, renewal_is_due};
 
-/// What is worth a note about them.
+/// The notes about the client certificates that backends are shown.
 pub fn on_backend_client_certificates(pools: &Pools, now: SystemTime) -> Vec<Note> {
     let all = pools.backend_client_certificates().all();
     all.flat_map(|certificate| notes(certificate, now))

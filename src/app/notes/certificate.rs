@@ -14,7 +14,7 @@ use crate::tls::{
 /// How many names are worth a note each: two directories may hold the same thousand.
 const MAX_NAMES_TWICE: usize = 20;
 
-/// One certificate that is served, with what notes call it.
+/// A certificate that is served, with its name in notes.
 struct Served<'a> {
     source: &'a Source,
     pair: &'a CertificatePair,
@@ -38,14 +38,14 @@ pub fn expiring(certificates: &CertificateSet, now: SystemTime) -> impl Iterator
         .flatten()
 }
 
-/// What is worth a note about the one of this name.
+/// The notes about the certificate of this name.
 pub fn about(certificates: &CertificateSet, name: &str, now: SystemTime) -> Vec<Note> {
     let all = served(certificates);
     let one = all.iter().find(|one| *one.source.name == *name);
     one.map_or_else(Vec::new, |one| notes_on(one, certificates, now))
 }
 
-/// What is worth a note about the certificates that clients are shown.
+/// The notes about the certificates that clients are shown.
 pub(super) fn notes(certificates: &CertificateSet, now: SystemTime) -> Vec<Note> {
     let all = served(certificates);
     let mut notes: Vec<Note> = all
@@ -88,7 +88,7 @@ pub(super) fn empty_directories(settings: &Settings, certificates: &CertificateS
         .collect()
 }
 
-/// What is ordered, and isn't there yet.
+/// The note about a certificate that is ordered, and isn't there yet.
 fn not_ordered(certificates: &CertificateSet) -> Option<Note> {
     let is_missing =
         |entry: &&ConfiguredCertificate| entry.pair().is_none() && entry.refusal().is_none();

@@ -13,7 +13,7 @@ use crate::tls::{ClientTrust, Date, RevocationList};
 /// The mode bit of a file that every user can read.
 const READABLE_BY_OTHERS: u32 = 0o004;
 
-/// What is worth a note about clients' certificates.
+/// The notes about clients' certificates.
 pub(super) fn notes(settings: &Settings, clients: &ClientTrust, now: SystemTime) -> Vec<Note> {
     let Some(asked) = &settings.tls.client_certificates else {
         return Vec::new();

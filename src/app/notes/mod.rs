@@ -24,25 +24,25 @@ pub(super) use client_certificates::ended_since;
 /// Something worth a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// How much it matters.
+    /// The note's severity.
     pub severity: Severity,
-    /// Its kind, for programs.
+    /// The note's kind, for programs.
     pub code: NoteCode,
-    /// Its text.
+    /// The note's text.
     pub text: String,
 }
 
 /// How much a note matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Some clients will fail.
+    /// The note is about a fault: some clients will fail.
     Warning,
-    /// Probably intended.
+    /// The note is about something that is probably intended.
     Hint,
 }
 
 impl Severity {
-    /// As `check` writes it.
+    /// The severity as `check` writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",

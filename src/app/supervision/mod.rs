@@ -1,7 +1,7 @@
-//! What a service manager such as systemd hears of the process, and what it is told to look after: readiness, reloads, the end,
-//! how many sessions there are, and whether new ones are accepted (sd_notify(3)).
+//! Notifications to a service manager such as systemd, and the watchdog that it is asked for: readiness, reloads, the end, how
+//! many sessions there are, and whether new ones are accepted (sd_notify(3)).
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing of this runs.
+//! Without `NOTIFY_SOCKET` in the environment none of this runs.
 
 mod notifier;
 mod status;
@@ -41,7 +41,7 @@ struct Supervised {
     watchdog: Option<(Duration, Arc<Liveness>)>,
 }
 
-/// What the status is made of.
+/// The sources of the status.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub shared: Arc<Shared>,
@@ -51,7 +51,7 @@ pub(super) struct Sources {
 }
 
 impl Supervision {
-    /// As the environment says.
+    /// The supervision that the environment asks for, if any.
     pub fn from_environment() -> Self {
         Self(Notifier::from_environment().map(|notifier| Supervised {
             notifier: Arc::new(notifier),
@@ -65,9 +65,9 @@ impl Supervision {
         Some(Arc::clone(liveness))
     }
 
-    /// Every listener accepts. Where the first certificate is still ordered the status says so: what waits for this process,
-    /// such as the start of the machine, must not wait for an authority that may be down. From here on the manager is told how
-    /// many sessions there are, and gets its signs of life.
+    /// Reports that every listener accepts. Where the first certificate is still ordered the status reports that: what waits for
+    /// this process, such as the start of the machine, must not wait for an authority that may be down. From here on the manager
+    /// is sent the number of sessions, and signs of life.
     pub fn ready(&self, sources: Sources) {
         let Some(supervised) = &self.0 else {
             return;
@@ -87,7 +87,7 @@ impl Supervision {
         }
     }
 
-    /// It is in force, or refused, which `sources` know.
+    /// Reports that the reload is over: the configuration is in force, or refused, which `sources` know.
     pub fn reloaded(&self, sources: impl FnOnce() -> Sources) {
         if let Some(supervised) = &self.0 {
             supervised.notifier.ready(&sources().status().to_string());
@@ -121,7 +121,7 @@ impl Sources {
     }
 }
 
-/// Tells the numbers as they change, and that there is something to wait for while the process drains.
+/// Sends the numbers as they change, and asks for more time while the process drains.
 async fn keep_informed(notifier: Arc<Notifier>, sources: Sources) {
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,7 +1,7 @@
 //! Messages to the service manager: datagrams of lines to the Unix socket that `NOTIFY_SOCKET` names (sd_notify(3)).
 //!
 //! Nothing waits for the manager. Messages that its socket has no room for wait here, the newest of each kind alone, and go with
-//! the next one; where it can't be reached, that is said once, and the process serves all the same.
+//! the next one; where it can't be reached, that is logged once, and the process serves all the same.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::base::text::escape;
 
-/// Where the manager says that it listens.
+/// The environment variable with the address of the manager's socket.
 const ADDRESS: &str = "NOTIFY_SOCKET";
 
 /// Sends to the manager.
@@ -25,16 +25,16 @@ pub(super) struct Notifier(Mutex<Sender>);
 
 #[derive(Debug)]
 struct Sender {
-    /// Where to, or why not.
+    /// The socket and the manager's address; an error if there is no way to send.
     way: Result<(UnixDatagram, SocketAddr), ()>,
-    /// Not delivered yet: at most one of each kind, in the order in which they were sent.
+    /// Messages not delivered yet: at most one of each kind, in the order in which they were sent.
     waiting: Vec<(Kind, String)>,
-    /// As it was last sent.
+    /// The status as it was last sent.
     status: String,
     has_warned: bool,
 }
 
-/// What a message is about: a later one of the same kind takes the place of one that waits.
+/// The kind of a message: a later one of the same kind takes the place of one that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ready,
@@ -52,7 +52,7 @@ impl Notifier {
         (!address.is_empty()).then(|| Self::to(&address))
     }
 
-    /// To the socket of this name: a path, or `@` and an abstract name.
+    /// A notifier to the socket of this name: a path, or `@` and an abstract name.
     pub fn to(address: &OsStr) -> Self {
         let way = socket_address(address).and_then(|to| {
             let socket = UnixDatagram::unbound()?;
@@ -75,7 +75,7 @@ impl Notifier {
         sender.send(Kind::Ready, format!("READY=1\nSTATUS={status}"));
     }
 
-    /// A reload has begun. Managers compare the time with that of their request.
+    /// Reports that a reload has begun. Managers compare the time with that of their request.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
@@ -108,7 +108,7 @@ impl Notifier {
         self.sender().send(Kind::Timeout, message);
     }
 
-    /// A sign of life.
+    /// Sends a sign of life.
     pub fn feed_watchdog(&self) {
         self.sender().send(Kind::Watchdog, "WATCHDOG=1".to_owned());
     }

@@ -4,16 +4,16 @@ use std::fmt;
 
 use crate::base::text::escape;
 
-/// What is to be seen at a glance.
+/// The facts to be seen at a glance.
 #[derive(Debug)]
 pub(super) struct Status {
     pub sessions: usize,
     pub transfers: usize,
     pub is_stopping: bool,
-    /// Without one clients are accepted, and sent away.
+    /// Whether a certificate can be shown: without one clients are accepted, and sent away.
     pub has_certificate: bool,
-    /// Why the configuration that lies there is refused, if it is. Every user of the machine may read the line, so it repeats
-    /// nothing of the file.
+    /// The reason why the configuration in the file is refused, if it is. Every user of the machine may read the line, so it
+    /// repeats nothing of the file.
     pub refusal: Option<String>,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn asked_for() -> Option<Duration> {
     )
 }
 
-/// What these variables ask of the process `own`.
+/// The interval that these variables ask of the process `own`; `None` if they ask nothing of it.
 fn wanted(microseconds: Option<String>, process: Option<String>, own: u32) -> Option<Duration> {
     // Another process may have been asked, and have started this one.
     if process.is_some_and(|process| process.parse() != Ok(own)) {

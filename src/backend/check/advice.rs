@@ -1,5 +1,5 @@
-//! What to look at first where a login or a check fails at a backend, and what to do where a stage of a probe does: every text
-//! of these kinds.
+//! Texts that advise the operator what to look at first where a login or a check fails at a backend, and what to do where a stage
+//! of a probe does.
 
 use std::io::ErrorKind;
 
@@ -13,7 +13,7 @@ use crate::ftp::refusal;
 use crate::ftp::reply::{Class, Reply};
 use crate::tls::HandshakeFault;
 
-/// Where nothing better is known.
+/// Advice where nothing better is known.
 const SEE_ITS_LOG: &str = "see the server's own log at this time";
 const ASK_IN_CLEAR: &str = "turn on TLS (AUTH TLS) in the server; or write `tls: none` for it, if an unencrypted connection to it is acceptable";
 const PROTECT: &str = "allow PBSZ and PROT P in the server; without them it can be used in clear text alone (`tls: none`)";
@@ -30,26 +30,26 @@ const LOGIN: &str = "check the user, the password file, and whether the server l
     the user on the wire may have to name a host, as in `host|user`";
 const LOGIN_BUSY: &str =
     "the server takes no more logins just now: try again later, or raise its limits";
-/// For an entry whose servers name servers tell of.
+/// Advice for an entry whose servers are discovered by DNS.
 pub(super) const ASK_NAME_SERVERS: &str = "are the name and `dns: {servers: …}` right, and do those name servers know it (`dig NAME`, or \
     `dig NAME SRV`)?";
 const LOGIN_QUEUE: &str = "the backends of a site are logged in to one after the other: probe fewer at a time (`--backend`)";
 const DATA_HEADER: &str = "do its data ports expect a PROXY header? `data: true` or `false` in the backend's `proxy_protocol` has to \
     agree with it";
-/// Said where a backend may have been sent a PROXY header that it doesn't expect.
+/// Hint where a backend may have been sent a PROXY header that it doesn't expect.
 const HEADER_SENT: &str =
     "does this backend expect a PROXY header? It was sent one, as its proxy_protocol says";
-/// Said where a backend may have waited for one.
+/// Hint where a backend may have waited for a PROXY header.
 const NO_HEADER_SENT: &str =
     "does this backend expect a PROXY header? It was sent none, since it has no proxy_protocol";
-/// Said where a backend takes no logins in clear text.
+/// Hint where a backend takes no logins in clear text.
 const WANTS_TLS: &str = "this server takes no logins in clear text: write `tls: explicit` for this backend, so that they are sent to it \
     under TLS";
-/// Said where a server of TLS 1.2 may have waited for a certificate: it has no alert of its own for that.
+/// Hint where a server of TLS 1.2 may have waited for a certificate: TLS 1.2 has no alert for that.
 const NO_CERTIFICATE_SHOWN: &str = "does this backend require a client certificate? It was shown none, since it has no client_certificate";
 
 impl CheckError {
-    /// What to do about it.
+    /// Advice what to do about this error.
     pub fn remedy(&self, backend: &Backend) -> String {
         let text = match self {
             Self::Dial(error) => return error.remedy(backend),
@@ -89,7 +89,7 @@ impl CheckError {
 }
 
 impl DialError {
-    /// What to look at first, if this is how a disagreement about PROXY headers with this backend shows.
+    /// Advice what to look at first, if a disagreement about PROXY headers with this backend shows in this way.
     pub fn hint(&self, backend: &Backend) -> Option<&'static str> {
         let sent = backend.settings.proxy_protocol.is_some();
         // Else the handshake comes behind a greeting, and no header is at fault.
@@ -213,14 +213,14 @@ impl DialError {
 }
 
 impl Backend {
-    /// What to look at first where the control connection is lost before the login is over: servers that know no headers may answer
-    /// one only then, or take it for the end of the session, since version 2 has a QUIT in it.
+    /// Advice what to look at first where the control connection is lost before the login is over: servers that know no PROXY
+    /// headers may answer one only then, or take it for the end of the session, since version 2 has a QUIT in it.
     pub fn login_hint(&self) -> Option<&'static str> {
         self.settings.proxy_protocol.map(|_| HEADER_SENT)
     }
 
-    /// What to look at first where it has refused a login by this reply to USER or PASS: it may want TLS, or have taken a header
-    /// for a command, and its answer to that is then the first to come.
+    /// Advice what to look at first where the backend has refused a login by this reply to USER or PASS: it may want TLS, or have
+    /// taken a PROXY header for a command, and its answer to that is then the first to come.
     pub fn refusal_hint(&self, command: Verb, reply: &Reply) -> Option<&'static str> {
         if self.tls.is_none() && refusal::wants_tls(reply) {
             return Some(WANTS_TLS);

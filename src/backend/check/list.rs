@@ -31,7 +31,7 @@ const MAX_PRELIMINARIES: u32 = 16;
 
 /// A listing that was made.
 pub(super) struct Listing {
-    /// How much of it has been read.
+    /// The bytes that have been read of it.
     pub bytes: usize,
     /// The reply after it; `None` if there was more of it than is read.
     pub reply: Option<Reply>,
@@ -134,7 +134,7 @@ impl Check<'_> {
         endpoint.map_err(|error| CheckError::NoPort(ReplyError::of(&error)))
     }
 
-    /// Connects there, or gets ready to be connected to.
+    /// Connects to the announced data port, or prepares to be connected to.
     pub(super) async fn connect_data(
         &self,
         endpoint: DataEndpoint,
@@ -236,7 +236,7 @@ impl Check<'_> {
 enum Stop {
     /// [`LONGEST_LISTING`] has come.
     Enough,
-    /// It failed.
+    /// The listing failed.
     Failed(CheckError),
 }
 

@@ -10,12 +10,12 @@ use crate::ftp::command::Verb;
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::shown::Repeats;
 
-/// What became of a login that was not refused.
+/// The outcome of a login that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Login {
     /// The probe is logged in.
     Done,
-    /// There was none: the password has been refused not long ago.
+    /// No login was tried: the password has been refused not long ago.
     Paused,
 }
 

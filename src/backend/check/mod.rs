@@ -1,7 +1,7 @@
-//! One check of a backend, by the way that a login takes and as deep as asked for: connection, greeting, TLS, login, listing.
+//! One check of a backend, in the way of a login and as deep as asked for: connection, greeting, TLS, login, listing.
 //!
-//! It says what each stage came to and how long it took ([`CheckRecord`]), and decides nothing: what follows from that for
-//! the backend is the `checker`'s business.
+//! A check reports the result and the duration of each stage ([`CheckRecord`]), and decides nothing: the consequences for the
+//! backend are up to the `checker`.
 
 mod advice;
 mod list;
@@ -38,7 +38,7 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// The result of a check.
 #[derive(Debug)]
 pub struct CheckRecord {
-    /// In their order; only the last one may have failed.
+    /// The stages in their order; only the last one may have failed.
     pub stages: Vec<StageRecord>,
     /// When the certificate is valid that the backend showed, be it refused for that.
     pub certificate: Option<Validity>,
@@ -47,9 +47,9 @@ pub struct CheckRecord {
 /// The result of one stage of a check.
 #[derive(Debug)]
 pub struct StageRecord {
-    /// Which.
+    /// The stage.
     pub stage: CheckStage,
-    /// How long it took.
+    /// How long the stage took.
     pub took: Duration,
     /// The result.
     pub outcome: Result<(), CheckError>,
@@ -64,9 +64,9 @@ pub enum CheckError {
     /// No usable reply to this command.
     #[error("no reply to {command}: {reason}")]
     Reply {
-        /// What was sent.
+        /// The command sent.
         command: &'static str,
-        /// What came in place of a reply.
+        /// The reason why there was no usable reply.
         #[source]
         reason: ReplyError,
     },
@@ -77,12 +77,12 @@ pub enum CheckError {
         command: &'static str,
         /// The reply, without the password, which it may repeat.
         said: String,
-        /// Its class.
+        /// The class of the reply.
         class: Class,
-        /// What to look at first.
+        /// Advice what to look at first, if there is any.
         hint: Option<&'static str>,
     },
-    /// It takes no PBSZ and PROT, neither before the login nor behind it.
+    /// The backend accepts no PBSZ and PROT, neither before the login nor after it.
     #[error("PBSZ and PROT were refused before the login and behind it")]
     Unprotected,
     /// The data connection was refused on the control connection.
@@ -100,7 +100,7 @@ pub enum CheckError {
     /// The backend didn't connect to us.
     #[error("no data connection from {from}: {cause}")]
     DataAccept {
-        /// Where it should have come from.
+        /// The address that the connection should have come from.
         from: IpAddr,
         /// The operating system's error.
         #[source]
@@ -118,28 +118,28 @@ pub enum CheckError {
     /// Other checks of the site have logged in, one after the other, for as long as this one had.
     #[error("no turn to log in after {}", rounded(.0))]
     NoTurn(Duration),
-    /// Name servers tell of no server.
+    /// The discovery found no server.
     #[error("no server found: {0}")]
     Discovery(#[source] DnsError),
-    /// They take too long for that.
+    /// The name servers didn't complete the discovery in time.
     #[error("DNS discovery incomplete after {}", rounded(.0))]
     DiscoveryTimeout(Duration),
-    /// It took too long.
+    /// The data connection was not done in time.
     #[error("the data connection is not done after {}", rounded(.0))]
     DataTimeout(Duration),
 }
 
 /// A check that is made.
 pub(super) struct Check<'a> {
-    /// Of this backend.
+    /// The backend checked.
     pub backend: &'a Arc<Backend>,
-    /// How it is asked for data connections.
+    /// The way in which the backend is asked for data connections.
     pub passive_mode: PassiveMode,
-    /// Looks its name up.
+    /// Resolves the backend's host name.
     pub resolver: &'a Arc<Resolver>,
-    /// As for logins.
+    /// The time limits of steps, as for logins.
     pub timeouts: &'a Timeouts,
-    /// Whether it may log in, and when.
+    /// The turns and pauses of the site's check logins.
     pub logins: &'a ProbeLogins,
 }
 
@@ -151,14 +151,14 @@ impl CheckRecord {
         Some((last.stage, error))
     }
 
-    /// How long all of it took.
+    /// How long all stages took.
     pub fn took(&self) -> Duration {
         self.stages.iter().map(|stage| stage.took).sum()
     }
 }
 
 impl CheckError {
-    /// Whether the probe's account or password is wrong, as far as a reply can say that.
+    /// Whether the probe's account or password is wrong, as far as a reply can tell that.
     fn is_refusal(&self) -> bool {
         self.failure_cause() == FailureCause::CheckAccount
     }
@@ -171,7 +171,7 @@ impl CheckError {
         }
     }
 
-    /// What to look at first, if there is such a thing.
+    /// Advice what to look at first, if there is any.
     pub(super) fn hint(&self, backend: &Backend) -> Option<&'static str> {
         match self {
             Self::Dial(error) => error.hint(backend),
@@ -206,7 +206,7 @@ impl Progress for Stages {
 }
 
 impl Check<'_> {
-    /// Makes it, as far as `level`, and takes leave of the backend.
+    /// Makes the check, as far as `level`, and takes leave of the backend.
     pub async fn run(&self, level: &CheckLevel) -> CheckRecord {
         let mut stages = Stages {
             done: Vec::new(),
@@ -257,7 +257,7 @@ impl Check<'_> {
         }
     }
 
-    /// For the next step: as long as a login's attempt may take, which is what clients wait.
+    /// The budget of the next step: as long as a login's attempt may take, which is what clients wait.
     fn budget(&self, total: Budget) -> DialBudget<'_> {
         DialBudget {
             timeouts: self.timeouts,

@@ -1,5 +1,5 @@
-//! Which methods a check asks a backend for data connections by, one after the other: those of sessions, in their order, as if
-//! the client had asked by EPSV.
+//! The methods by which a check asks a backend for data connections, one after the other: those of sessions, in their order, as
+//! if the client had asked by EPSV.
 
 use super::CheckError;
 use crate::backend::control::ReplyError;
@@ -19,7 +19,7 @@ pub(super) struct MethodsLeft {
 }
 
 impl MethodsLeft {
-    /// All of them.
+    /// All methods that these ports allow.
     pub fn new(ports: BackendPorts) -> Self {
         Self {
             ports,
@@ -28,7 +28,7 @@ impl MethodsLeft {
         }
     }
 
-    /// The next one.
+    /// The next method to ask by.
     pub fn next(&mut self) -> Option<PortMethod> {
         let next = self.ports.next(PortMethod::Epsv, self.tried)?;
         let is_last_resort = next == PortMethod::Active && self.ports.mode == PassiveMode::Auto;
@@ -39,7 +39,7 @@ impl MethodsLeft {
         Some(next)
     }
 
-    /// What asking by the one before has come to.
+    /// Takes the result of asking by the method before.
     pub fn note<T>(&mut self, result: &Result<T, CheckError>) {
         let is_refused = matches!(result, Err(CheckError::NoPort(ReplyError::Rejected(reply)))
             if reply.class() != Class::TransientFailure);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What becomes of these guesses of one client if all are sent in the same moment: how many go out, and how many wait.
+/// Sends these guesses of one client in the same moment; returns those that go out, and how many wait.
 fn at_once(
     scene: &Scene,
     guard: &Arc<Guard>,

@@ -9,29 +9,29 @@ use crate::config::HostPattern;
 /// In place of the address of IIS where nothing says it. The name can't exist (RFC 2606 §2), so no password goes astray.
 pub const UNKNOWN_HOST: &str = "iis.invalid";
 
-/// Where IIS serves a site.
+/// The backend through which IIS serves a site.
 #[derive(Debug)]
 pub struct BackendPlan {
-    /// Host and port.
+    /// Host and port of the backend.
     pub address: String,
-    /// Whether that host is [`UNKNOWN_HOST`].
+    /// Whether the host of the address is [`UNKNOWN_HOST`].
     pub is_unknown: bool,
-    /// How it is connected to.
+    /// The TLS by which it is connected to.
     pub tls: BackendTls,
-    /// What IIS gets as USER; `None`: what the client sends behind the host.
+    /// The user name that IIS gets in USER; `None` for the client's own, without the host.
     pub user: Option<String>,
-    /// What needs attention.
+    /// Points that need attention.
     pub attention: Vec<String>,
 }
 
-/// How IIS is connected to.
+/// The TLS by which IIS is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendTls {
-    /// In clear text.
+    /// IIS is connected to in clear text.
     None,
-    /// By AUTH TLS.
+    /// TLS begins with AUTH TLS.
     Explicit,
-    /// With TLS from the first byte.
+    /// TLS begins with the first byte.
     Implicit,
 }
 
@@ -89,7 +89,8 @@ fn binding<'a>(site: &'a Site, is_default: bool, hosts: &[HostPattern]) -> Optio
     chosen.or(site.bindings.first())
 }
 
-/// IIS knows hosts by address and port: a host that it has elsewhere alone is told by one that it has here.
+/// The user name for IIS. It knows hosts by address and port: a host that it has only elsewhere is represented by one that it has
+/// here.
 fn user(site: &Site, binding: &Binding, hosts: &[HostPattern]) -> Option<String> {
     let host = HostPattern::parse(binding.host.as_deref()?)?;
     let here = site.bindings.iter();
@@ -104,7 +105,7 @@ fn user(site: &Site, binding: &Binding, hosts: &[HostPattern]) -> Option<String>
     })
 }
 
-/// Where IIS has a certificate to show, TLS goes on to IIS as it came from the clients until now.
+/// The TLS towards IIS: where IIS has a certificate to show, TLS goes on as it came from the clients until now.
 fn tls(
     shown: &BTreeMap<Endpoint, Shown<'_>>,
     site: &Site,

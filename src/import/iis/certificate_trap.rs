@@ -1,4 +1,4 @@
-//! Which certificate IIS shows at each of its addresses and ports.
+//! The certificate that IIS shows at each of its addresses and ports.
 //!
 //! The TLS handshake is over before USER names a virtual host, so all sites of an address and port show one certificate: that of
 //! the site there without a host name, or else that of the server's own FTP SSL settings. A new certificate for
@@ -18,17 +18,17 @@ const MAX_NAMED: usize = 10;
 pub struct Shown<'a> {
     /// The address and the port.
     pub endpoint: Endpoint,
-    /// Whose settings decide.
+    /// The settings that decide.
     pub decided_by: DecidedBy<'a>,
     /// The certificate in them.
     pub certificate: Option<&'a Certificate>,
     /// The hosts of sites that have no say in it, or the first ones of many.
     pub others: Vec<&'a str>,
-    /// How many more there are.
+    /// The number of further hosts.
     pub more: usize,
 }
 
-/// Whose settings decide.
+/// The settings that decide which certificate is shown.
 #[derive(Debug, Clone, Copy)]
 pub enum DecidedBy<'a> {
     /// The site without a host name.
@@ -37,7 +37,7 @@ pub enum DecidedBy<'a> {
     Server,
 }
 
-/// What is shown at every address and port at which a site starts by itself.
+/// The certificates shown at every address and port at which a site starts by itself.
 pub fn everywhere(server: &Server) -> BTreeMap<Endpoint, Shown<'_>> {
     let endpoints: BTreeSet<Endpoint> = bindings(server)
         .map(|(_, binding)| binding.endpoint)

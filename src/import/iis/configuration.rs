@@ -97,7 +97,7 @@ fn head(lines: &mut Lines, plan: &Plan<'_>) {
     }
 }
 
-/// What is shown at an address and port, and whom that concerns.
+/// The text about the certificate that is shown at an address and port, and whom that concerns.
 pub fn certificate(shown: &Shown<'_>) -> String {
     let whose = match shown.decided_by {
         DecidedBy::Site(site) => format!("site \"{}\"", escape(site.name.as_bytes())),

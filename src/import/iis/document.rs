@@ -19,31 +19,31 @@ const MAX_NODES: usize = 500_000;
 /// Why a file isn't a document that is read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Neither of the encodings that IIS and editors write.
+    /// The file has neither of the encodings that IIS and editors write.
     #[error("the file is neither UTF-8 nor UTF-16; save it as UTF-8")]
     Encoding,
-    /// Not XML.
+    /// The file is not XML.
     #[error("line {line}, column {column}: not XML: {what}")]
     Malformed {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// In characters, from 1.
+        /// The column in characters, from 1.
         column: usize,
-        /// What is wrong there, without characters that act on a terminal.
+        /// The fault there, without characters that act on a terminal.
         what: String,
     },
-    /// It could define entities, and name other files.
+    /// The file has a document type, which could define entities, and name other files.
     #[error("line {line}: the file has a document type (<!DOCTYPE), which IIS never writes")]
     DocumentType {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
     },
     /// The tree would take more than the file is worth.
     #[error("line {line}: the file has {what}, which no configuration of IIS has")]
     TooMuch {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// Of what there is too much.
+        /// The kind of thing of which there are too many.
         what: &'static str,
     },
 }
@@ -51,7 +51,7 @@ pub enum DocumentError {
 /// An element with what is in it. Text is left out: IIS writes everything into attributes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Element {
-    /// Its name.
+    /// The element's name.
     pub name: String,
     attributes: Vec<(String, String)>,
     /// The elements in it, in their order.
@@ -173,7 +173,7 @@ fn element(
     })
 }
 
-/// By the byte order mark, or, without one, by where the zero of an ASCII character in UTF-16 stands.
+/// The text, decoded by the byte order mark, or, without one, by where the zero of an ASCII character in UTF-16 stands.
 fn decode(bytes: &[u8]) -> Option<String> {
     let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();

@@ -1,18 +1,18 @@
-//! Where a value of a site comes from: from its own element or from `siteDefaults`, and from sections of the server and of
-//! `location` elements.
+//! Inheritance of a site's values: from its own element or from `siteDefaults`, and from sections of the server and of `location`
+//! elements.
 
 use std::collections::HashMap;
 
 use super::document::Element;
 use crate::base::text::escape;
 
-/// What an encrypted value begins with. Only the server itself can read it.
+/// The beginning of an encrypted value. Only the server itself can read it.
 const ENCRYPTED: &str = "[enc:";
 
 /// For which part of the server a section holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Where<'a> {
-    /// All of it.
+    /// The whole server.
     Server,
     /// A site by its name.
     Site(&'a str),
@@ -30,7 +30,7 @@ pub struct Sections<'a> {
 #[derive(Debug)]
 struct Location<'a> {
     element: &'a Element,
-    /// Of which part it is.
+    /// The part of the server that it is for.
     part: Part,
 }
 
@@ -41,7 +41,7 @@ enum Part {
 }
 
 impl<'a> Sections<'a> {
-    /// Those in `configuration`.
+    /// The sections in `configuration`.
     pub fn new(root: &'a Element) -> Self {
         let mut locations: HashMap<String, Vec<Location<'_>>> = HashMap::new();
         for element in root.all("location") {
@@ -94,12 +94,12 @@ impl<'a> Sections<'a> {
 pub struct Attributes<'a> {
     own: Option<&'a Element>,
     inherited: Option<&'a Element>,
-    /// What couldn't be read.
+    /// The values that couldn't be read.
     pub unread: Vec<String>,
 }
 
 impl<'a> Attributes<'a> {
-    /// `own` counts before `inherited`.
+    /// The attributes of a site, of which `own` count before `inherited`.
     pub fn new(own: Option<&'a Element>, inherited: Option<&'a Element>) -> Self {
         Self {
             own,
@@ -114,7 +114,7 @@ impl<'a> Attributes<'a> {
         levels.filter_map(|level| level.at(path))
     }
 
-    /// An attribute that says something: not empty, and not encrypted.
+    /// An attribute with a usable value: not empty, and not encrypted.
     pub fn text(&mut self, path: &[&str], name: &str) -> Option<&'a str> {
         let value = self
             .elements(path)
@@ -126,7 +126,7 @@ impl<'a> Attributes<'a> {
         (!value.is_empty()).then_some(value)
     }
 
-    /// One of these words, in any case.
+    /// The value as one of these words, in any case.
     pub fn word<T: Copy + Default>(&mut self, path: &[&str], name: &str, words: &[(&str, T)]) -> T {
         let Some(text) = self.text(path, name) else {
             return T::default();
@@ -156,7 +156,7 @@ pub fn is_true(element: Option<&Element>, name: &str, default: bool) -> bool {
     }
 }
 
-/// Notes a section that stands in another file.
+/// Notes a section whose content is in another file.
 pub fn note_other_file(section: &Element, unread: &mut Vec<String>) {
     if let Some(file) = section.attribute("configSource") {
         unread.push(format!(

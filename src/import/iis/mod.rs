@@ -1,8 +1,8 @@
 //! The `applicationHost.config` of IIS: from its bytes to a configuration, without a file or a socket.
 //!
-//! `document` makes elements of bytes, and `read` a `model` of those, by the rules of `inheritance`. `plan` decides what
-//! becomes of it, with `site_plan` for each site, `backend` for where IIS serves it, and `networks` for its address rules;
-//! `configuration` writes that down as `yaml`. `certificate_trap` says what IIS shows today.
+//! `document` makes elements of bytes, and `read` a `model` of those, by the rules of `inheritance`. `plan` decides what becomes
+//! of it, with `site_plan` for each site, `backend` for where IIS serves it, and `networks` for its address rules;
+//! `configuration` writes that down as `yaml`. `certificate_trap` finds the certificates that IIS shows today.
 
 mod backend;
 mod certificate_trap;
@@ -27,7 +27,7 @@ use self::model::Certificate;
 use self::read::ReadError;
 use self::site_plan::Standing;
 
-/// What the file can't say.
+/// The settings that the file doesn't have.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// The name or address by which Portcullis reaches IIS.
@@ -38,27 +38,27 @@ pub struct Options<'a> {
     pub private_key: &'a str,
 }
 
-/// A configuration, and what to say of it.
+/// The configuration made, with remarks for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The text of the configuration file.
     pub configuration: String,
-    /// Which certificate IIS shows, a line for each of its addresses and ports.
+    /// The certificate that IIS shows, a line for each of its addresses and ports.
     pub certificates: Vec<String>,
-    /// What isn't carried over as it was, or won't work without a change by hand.
+    /// Points that aren't carried over as they were, or won't work without a change by hand.
     pub attention: Vec<String>,
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file isn't read.
+    /// The file can't be read as a document.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// It has nothing to carry over.
+    /// The file has nothing to carry over.
     #[error(transparent)]
     Content(#[from] ReadError),
-    /// Nothing can be connected to by that.
+    /// The given backend is neither a host name nor an address of another machine, so nothing can be connected to.
     #[error("--backend: `{0}` is neither a host name nor an IP address of another machine")]
     Backend(String),
     /// Each site is left out.

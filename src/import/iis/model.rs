@@ -1,4 +1,4 @@
-//! What an `applicationHost.config` says of FTP, with what sites inherit filled in.
+//! The FTP settings of an `applicationHost.config`, with what sites inherit filled in.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use crate::base::text::decimal;
 
-/// One server with its FTP sites.
+/// A server with its FTP sites.
 #[derive(Debug, Default)]
 pub struct Server {
     /// Sites with a binding of FTP, in the order of the file.
@@ -21,26 +21,26 @@ pub struct Server {
     pub backslash_names_host: bool,
     /// `denyByFailure`: addresses with failed logins are refused.
     pub denies_by_failure: bool,
-    /// What of the server couldn't be read.
+    /// The server's values that couldn't be read.
     pub unread: Vec<String>,
 }
 
 /// An FTP site.
 #[derive(Debug)]
 pub struct Site {
-    /// Its name in IIS.
+    /// The site's name in IIS.
     pub name: String,
-    /// Its number.
+    /// The site's number.
     pub id: u64,
-    /// Whether it starts with the service.
+    /// Whether the site starts with the service.
     pub start: Start,
-    /// Its bindings of FTP, in the order of the file.
+    /// The site's bindings of FTP, in the order of the file.
     pub bindings: Vec<Binding>,
-    /// What has to be encrypted of the control connection.
+    /// The policy for encryption of the control connection.
     pub control: ControlPolicy,
-    /// What may be encrypted of the data connections.
+    /// The policy for encryption of the data connections.
     pub data: DataPolicy,
-    /// Its own certificate, or that of the server's settings.
+    /// The site's own certificate, or that of the server's settings.
     pub certificate: Option<Certificate>,
     /// Whether clients are asked for certificates.
     pub client_certificates: ClientCertificates,
@@ -48,40 +48,40 @@ pub struct Site {
     pub external_address: Option<String>,
     /// `maxConnections`, where there is a limit.
     pub max_connections: Option<u32>,
-    /// What it greets with.
+    /// The greeting.
     pub banner: Banner,
-    /// Which commands it refuses.
+    /// The commands that it refuses.
     pub commands: CommandFilter,
-    /// Which clients it refuses.
+    /// The clients that it refuses.
     pub clients: AddressRules,
-    /// What of it couldn't be read.
+    /// The site's values that couldn't be read.
     pub unread: Vec<String>,
 }
 
 /// Whether a site runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the service.
+    /// The site starts with the service.
     Automatic,
-    /// When an administrator starts it.
+    /// The site runs only when an administrator starts it.
     Manual,
 }
 
-/// Where a site is reached.
+/// A binding at which a site is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Address and port.
     pub endpoint: Endpoint,
-    /// The virtual host; `None`: logins that name none.
+    /// The virtual host; `None` for logins that name none.
     pub host: Option<String>,
 }
 
 /// An address and a port of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// `None`: all that have no binding of their own.
+    /// The address; `None` for all addresses that have no binding of their own.
     pub address: Option<IpAddr>,
-    /// Not 0.
+    /// The port; not 0.
     pub port: u16,
 }
 
@@ -102,27 +102,27 @@ pub enum ControlPolicy {
 pub enum DataPolicy {
     /// Clear text is served as well.
     Allow,
-    /// Under TLS alone.
+    /// Data connections have to be under TLS.
     #[default]
     Require,
-    /// In clear text alone.
+    /// Data connections have to be in clear text.
     Deny,
 }
 
 /// `clientCertificatePolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
-    /// They aren't asked for.
+    /// Certificates aren't asked for.
     #[default]
     Ignored,
-    /// They are, whether they have to be there or not.
+    /// Certificates are asked for, whether they have to be there or not.
     AskedFor,
 }
 
 /// A certificate in a store of Windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// SHA-1, as written.
+    /// The certificate's SHA-1, as written.
     pub thumbprint: String,
     /// The name of the store.
     pub store: String,
@@ -133,7 +133,7 @@ pub struct Certificate {
 pub struct Banner {
     /// `bannerMessage`.
     pub text: Option<String>,
-    /// Whether IIS says its own line before it.
+    /// Whether IIS sends its own line before it.
     pub names_service: NamesService,
 }
 
@@ -143,7 +143,7 @@ pub enum NamesService {
     /// `Microsoft FTP Service`.
     #[default]
     Yes,
-    /// That line is suppressed.
+    /// The line that names the service is suppressed.
     No,
 }
 
@@ -152,7 +152,7 @@ pub enum NamesService {
 pub struct CommandFilter {
     /// Commands with `allowed="false"`.
     pub denied: Vec<String>,
-    /// What becomes of the others.
+    /// The access to all other commands.
     pub unlisted: Access,
 }
 
@@ -161,31 +161,31 @@ pub struct CommandFilter {
 pub struct AddressRules {
     /// In the order in which they are tried.
     pub rules: Vec<AddressRule>,
-    /// What becomes of clients that no rule has.
+    /// The access of clients that match no rule.
     pub unlisted: Access,
 }
 
-/// One rule of `ipSecurity`.
+/// A rule of `ipSecurity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressRule {
-    /// Whom it has.
+    /// The clients that match.
     pub network: Ipv4Net,
-    /// What becomes of them.
+    /// The access of these clients.
     pub access: Access,
 }
 
-/// Allowed or not.
+/// The access of a client or a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
-    /// Allowed.
+    /// Clients or commands are allowed.
     #[default]
     Allowed,
-    /// Refused.
+    /// Clients or commands are refused.
     Denied,
 }
 
 impl Site {
-    /// Its bindings without a host name.
+    /// The site's bindings without a host name.
     pub fn general_bindings(&self) -> impl Iterator<Item = &Binding> {
         self.bindings
             .iter()
@@ -206,7 +206,7 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// As IIS writes it.
+    /// Writes the endpoint as IIS does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             None => write!(f, "*:{}", self.port),

@@ -10,15 +10,15 @@ use super::model::{Access, AddressRules};
 /// `clients` of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clients {
-    /// All of them.
+    /// All clients.
     Everybody,
-    /// None.
+    /// No client.
     Nobody,
-    /// Those of `allow`, or all if there is no such list, but for those of `deny`.
+    /// The clients of `allow`, or all if there is no such list, but for those of `deny`.
     Some {
-        /// Whose clients are allowed.
+        /// The networks whose clients are allowed.
         allow: Option<Vec<IpNet>>,
-        /// Whose aren't.
+        /// The networks whose clients are denied.
         deny: Vec<IpNet>,
     },
 }
@@ -26,7 +26,7 @@ pub enum Clients {
 /// Addresses from the first to the last one.
 type Span = (u32, u32);
 
-/// What allows exactly the clients whom these rules allow. Clients with IPv6 addresses are in no rule.
+/// Networks that allow exactly the clients whom these rules allow. Clients with IPv6 addresses are in no rule.
 pub fn clients(rules: &AddressRules) -> Clients {
     let denied = spans_of(rules, Access::Denied);
     let allowed = spans_of(rules, Access::Allowed);
@@ -100,7 +100,7 @@ fn united(networks: &[Ipv4Net]) -> Vec<Span> {
     merged(networks.iter().map(span).collect())
 }
 
-/// The same addresses, in order and with nothing between two spans left out that isn't.
+/// The addresses of `spans`, in order, with touching and overlapping spans merged into one.
 fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
     let mut merged: Vec<Span> = Vec::new();
@@ -113,7 +113,7 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-/// What of `spans` isn't in `taken`; both in order.
+/// The addresses of `spans` that aren't in `taken`; both in order.
 fn minus(spans: &[Span], taken: &[Span]) -> Vec<Span> {
     let mut left = Vec::new();
     for (first, last) in spans {

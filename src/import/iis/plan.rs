@@ -1,4 +1,4 @@
-//! What of the server is carried over, and into what; what can't be needs attention.
+//! The plan of what is carried over from the server, and into what; what can't be needs attention.
 //!
 //! Where Portcullis has one setting for what IIS sets for each site, the stricter one is taken, so that no site gets weaker.
 
@@ -15,27 +15,27 @@ use super::site_plan::{SitePlan, Standing, plan_sites};
 use crate::base::text::escape;
 use crate::config::is_reachable;
 
-/// What IIS greets with.
+/// The greeting of IIS.
 const SERVICE: &str = "Microsoft FTP Service";
 /// The longest greeting of a configuration, in bytes.
 const MAX_GREETING: usize = 400;
 /// Data ports that are listened on at most: each is a socket, and one is enough for most clients.
 const MAX_DATA_PORTS: u16 = 1000;
-/// Those without a range in IIS: the default of Portcullis.
+/// The data ports where IIS has no range: the default of Portcullis.
 const DEFAULT_DATA_PORTS: RangeInclusive<u16> = 30_000..=30_063;
 /// Linux takes the ports of outgoing connections from these.
 const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 /// Metrics and probes are there.
 const ADMIN_PORT: u16 = 9190;
 
-/// What the configuration will say.
+/// The settings of the configuration to be written.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// What IIS shows today.
+    /// The certificates that IIS shows today.
     pub shown: BTreeMap<Endpoint, Shown<'a>>,
-    /// Where clients connect.
+    /// The listeners that clients connect to.
     pub listeners: Vec<Listener>,
-    /// What they are greeted with; `None`: as always.
+    /// The greeting; `None` for the default of Portcullis.
     pub greeting: Option<String>,
     /// Whether logins in clear text are refused.
     pub tls_required: bool,
@@ -43,7 +43,7 @@ pub struct Plan<'a> {
     pub data_required: bool,
     /// The ports for data connections.
     pub data_ports: RangeInclusive<u16>,
-    /// Those in IIS, if it has a range of its own.
+    /// The range of data ports in IIS, if it has one of its own.
     pub data_ports_of_iis: Option<RangeInclusive<u16>>,
     /// The address that is announced for them.
     pub announced: Option<Ipv4Addr>,
@@ -53,7 +53,7 @@ pub struct Plan<'a> {
     pub sessions_per_site: Option<u32>,
     /// The sites, in the order of the file.
     pub sites: Vec<SitePlan<'a>>,
-    /// What of the whole server needs attention.
+    /// Points about the whole server that need attention.
     pub attention: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ fn clear_text(sites: &[&SitePlan<'_>], attention: &mut Vec<String>) -> (bool, bo
     (required, data_required)
 }
 
-/// Those of IIS, for which firewalls are open, but for ports that something else has.
+/// The data ports of IIS, for which firewalls are open, but for ports that something else has.
 fn data_ports(
     server: &Server,
     listeners: &[Listener],
@@ -238,7 +238,7 @@ fn announced(sites: &[&SitePlan<'_>], attention: &mut Vec<String>) -> Option<Ipv
     }
 }
 
-/// That of the site that serves logins without a host, or else of the first one.
+/// The greeting of the site that serves logins without a host, or else of the first one.
 fn greeting(sites: &[&SitePlan<'_>], attention: &mut Vec<String>) -> Option<String> {
     let default = sites.iter().find(|site| site.is_default);
     let speaker = default.or(sites.first())?;
@@ -290,7 +290,7 @@ fn sessions_per_site(sites: &[&SitePlan<'_>]) -> Option<u32> {
     (is_usable && limits.all(|limit| limit == Some(first))).then_some(first)
 }
 
-/// What all backends have in common.
+/// Adds the points for attention that concern all backends.
 fn backends(sites: &[&SitePlan<'_>], attention: &mut Vec<String>) {
     if sites.iter().any(|site| site.backend.is_unknown) {
         attention.push(format!(

@@ -26,18 +26,18 @@ const MAX_LOCATIONS: usize = 20_000;
 const MAX_RULES_OF_SITE: usize = 1_000;
 const MAX_RULES: usize = 100_000;
 
-/// Why there are no sites.
+/// The reason why there are no sites.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Another XML file.
+    /// The file is XML, but not of IIS.
     #[error(
         "the outermost element is <{found}>; applicationHost.config of IIS has <configuration>"
     )]
     NotOfIis {
-        /// Its name, without characters that act on a terminal.
+        /// The element's name, without characters that act on a terminal.
         found: String,
     },
-    /// They are in a file of their own.
+    /// The sites are in a file of their own.
     #[error(
         "the section <{section}> is in the file `{file}` (configSource): put its content in place of the section"
     )]
@@ -47,20 +47,20 @@ pub enum ReadError {
         /// As written, without characters that act on a terminal.
         file: String,
     },
-    /// It is too large to be carried over in reasonable time.
+    /// The file is too large to be carried over in reasonable time.
     #[error("there are more than {most} {what} in it")]
     TooMany {
-        /// What there are too many of.
+        /// The kind of thing of which there are too many.
         what: &'static str,
-        /// How many there may be.
+        /// The number that is allowed.
         most: usize,
     },
-    /// A web server.
+    /// The file is of a web server without FTP sites.
     #[error(
         "there is no FTP site in it: none of its {sites} sites has a binding with the protocol ftp"
     )]
     NoFtpSite {
-        /// How many it has.
+        /// The number of its sites.
         sites: usize,
     },
 }
@@ -373,7 +373,7 @@ mod tests {
         server(&parse(text.as_bytes()).expect("XML"))
     }
 
-    /// One site, what stands in its `ftpServer`, what is in that of `siteDefaults`, and further sections.
+    /// A server with one site: the content of its `ftpServer`, that of `siteDefaults`, and further sections.
     fn one_site(own: &str, defaults: &str, more: &str) -> Server {
         let text = format!(
             "<configuration><system.applicationHost><sites>\

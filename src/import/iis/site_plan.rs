@@ -1,4 +1,4 @@
-//! What of each site is carried over: its name and hosts, where IIS serves it, and the access rights there.
+//! The plan of what is carried over from each site: its name and hosts, where IIS serves it, and the access rights there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,41 +13,42 @@ use crate::policy::DeniedCommand;
 /// The longest name of a site.
 const MAX_NAME: usize = 64;
 
-/// What the configuration says of a site.
+/// The settings of a site in the configuration.
 #[derive(Debug)]
 pub struct SitePlan<'a> {
-    /// What it is in IIS.
+    /// The site in IIS.
     pub site: &'a Site,
-    /// Its name in the configuration.
+    /// The site's name in the configuration.
     pub name: String,
-    /// Whether it is served.
+    /// Whether the site is served.
     pub standing: Standing,
-    /// Whether it takes logins that name no host.
+    /// Whether the site takes logins that name no host.
     pub is_default: bool,
-    /// Its hosts.
+    /// The site's hosts.
     pub hosts: Vec<HostPattern>,
-    /// Where IIS serves it.
+    /// The backend through which IIS serves it.
     pub backend: BackendPlan,
-    /// Whom it admits.
+    /// The clients that it admits.
     pub clients: Clients,
-    /// Commands that it refuses.
+    /// The commands that the site refuses.
     pub denied: Vec<DeniedCommand>,
-    /// What needs attention.
+    /// Points that need attention.
     pub attention: Vec<String>,
-    /// What IIS goes on doing.
+    /// Remarks on what IIS goes on doing.
     pub remarks: Vec<String>,
 }
 
 /// Whether a site is in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is.
+    /// The site is in force.
     InForce,
-    /// It stands there as a comment.
+    /// The site is written as a comment.
     Comment,
 }
 
-/// Plans all sites, where `shown` is what IIS shows; `known` is what Portcullis reaches IIS by, if that is known.
+/// Plans all sites, where `shown` has the certificates that IIS shows; `known` is the host by which Portcullis reaches IIS, if
+/// that is known.
 pub fn plan_sites<'a>(
     server: &'a Server,
     shown: &BTreeMap<Endpoint, Shown<'_>>,
@@ -133,7 +134,7 @@ impl Names {
     }
 }
 
-/// Its hosts that no site before it has.
+/// The site's hosts that no site before it has.
 fn hosts(
     site: &Site,
     name: &str,

@@ -44,17 +44,17 @@ pub fn list<T: Display>(items: &[T]) -> String {
 #[derive(Debug, Default)]
 pub struct Lines {
     text: String,
-    /// What each line begins with.
+    /// The beginning of each line.
     start: &'static str,
 }
 
 impl Lines {
-    /// Has every line that follows begin with this.
+    /// Makes every line that follows begin with this.
     pub fn begin_with(&mut self, start: &'static str) {
         self.start = start;
     }
 
-    /// A line.
+    /// Adds a line.
     pub fn line(&mut self, text: impl Display) {
         let line = format!("{}{text}", self.start);
         self.text.push_str(line.trim_end());
@@ -79,7 +79,7 @@ impl Lines {
         self.line(line);
     }
 
-    /// All of them.
+    /// The text of all lines.
     pub fn into_text(self) -> String {
         self.text
     }

@@ -7,7 +7,7 @@ use crate::base::file::{ReadError, read_bounded};
 use crate::config::SecretFile;
 use crate::tls::{Assembled, assemble};
 
-/// Reads it; of several certificates one that is valid at `now` counts.
+/// Reads the PKCS#12 file; of several certificates one that is valid at `now` counts.
 pub(super) fn read(request: &Request<'_>, now: SystemTime) -> Result<Assembled, PfxError> {
     let of_file = |what: String| PfxError::File {
         file: request.file.to_owned(),

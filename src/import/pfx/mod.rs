@@ -23,7 +23,7 @@ mod file;
 /// the wait for another import.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is to be imported.
+/// The file to import, with the options.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The PKCS#12 file.
@@ -32,7 +32,7 @@ pub struct Request<'a> {
     pub password_file: Option<&'a Path>,
     /// The folder of the pair.
     pub out: &'a Path,
-    /// What its files are called, but for `.crt` and `.key`; none for what the PKCS#12 file is called.
+    /// The name of the new files, but for `.crt` and `.key`; `None` for that of the PKCS#12 file.
     pub name: Option<&'a str>,
 }
 
@@ -43,11 +43,11 @@ pub struct Imported {
     private_key: PathBuf,
     pair: CertificatePair,
     days_left: u64,
-    /// It was there already, byte for byte.
+    /// Whether the pair was there already, byte for byte.
     unchanged: bool,
 }
 
-/// Why there is no new pair.
+/// The reason why there is no new pair.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is
 pub enum PfxError {
@@ -72,7 +72,7 @@ pub enum PfxError {
     Pair(#[from] CertificateError),
 }
 
-/// Imports it.
+/// Imports the PKCS#12 file.
 ///
 /// # Errors
 /// See [`PfxError`]; what was there stays as it was.
@@ -101,7 +101,7 @@ fn name(request: &Request<'_>) -> Result<String, PfxError> {
 /// A pair that can be served, and where it is to be.
 struct Pair<'a> {
     folder: &'a Path,
-    /// What its files are called.
+    /// The names of its files.
     names: [String; 2],
     assembled: Assembled,
     checked: CertificatePair,
@@ -132,7 +132,7 @@ impl<'a> Pair<'a> {
         })
     }
 
-    /// Puts it there, once no other process writes there.
+    /// Puts the pair in its place, once no other process writes there.
     fn put(self, patience: Duration) -> Result<Imported, PfxError> {
         let at = |file: &Path| {
             let file = file.to_owned();

@@ -1,4 +1,4 @@
-//! What is said where this is built without the feature.
+//! The error where this is built without the feature.
 
 use std::time::SystemTime;
 

@@ -2,7 +2,7 @@
 //!
 //! A bucket is a schedule (the generic cell rate algorithm, ITU-T I.371): what is to be moved is entered behind what has been
 //! entered before, and its place says how long it has to wait. All transfers of a site enter pieces of one size, and each
-//! enters its next piece when it has moved the last one, so they take turns, and each gets the same share of what is there.
+//! enters its next piece when it has moved the last one, so they take turns, and each gets the same share of the rate.
 //! A transfer that moves less than its share leaves the rest to the others.
 //!
 //! No transfer waits longer for a piece than [`FLOOR`] allows. Where a site's rate is not enough for that, the rate is
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::outcome::Direction;
 use crate::policy::{Rate, Rates};
 
-/// What each transfer gets, in bytes a second, however many there are.
+/// Bytes a second that each transfer gets, however many there are.
 const FLOOR: u64 = 2 * 1024;
 
 /// The smallest piece: less costs more for its headers and system calls than for its bytes.
@@ -29,8 +29,8 @@ const LARGEST_PIECE: u64 = 64 * 1024;
 /// The time that a round takes in which each transfer of a bucket moves a piece.
 const ROUND: Duration = Duration::from_millis(125);
 
-/// What a bucket that was not used may be used for at once, as the time in which its rate moves that. It makes up for
-/// timers, which are up to some milliseconds late.
+/// Time whose bytes, at its rate, a bucket that was not used may be used for at once. It makes up for timers, which are up to
+/// some milliseconds late.
 const BURST: Duration = Duration::from_millis(125);
 
 /// How far ahead a schedule is filled: twice what the smallest piece takes at [`FLOOR`]. So it is full also after
@@ -40,12 +40,12 @@ const FURTHEST: Duration = Duration::from_millis(2 * SMALLEST_PIECE * 1000 / FLO
 /// The schedule of one direction.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// When all that has been entered is moved; `None` if nothing has been.
+    /// When all bytes that have been entered are moved; `None` if none have been.
     empty_at: Mutex<Option<Instant>>,
 }
 
 impl Bucket {
-    /// Enters so many bytes; returns how long they have to wait.
+    /// Enters this many bytes; returns how long they have to wait.
     fn enter(&self, bytes: u64, rate: Rate, now: Instant) -> Duration {
         let mut empty_at = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -57,12 +57,12 @@ impl Bucket {
     }
 }
 
-/// One bucket in each direction of a site, and how many transfers use it. Lives as long as the process.
+/// The bandwidth of a site: one bucket in each direction, and how many transfers use it. Lives as long as the process.
 #[derive(Debug, Default)]
 pub struct SiteBandwidth(BothWays<Shared>);
 
-/// One bucket in each direction of a session. Lives as long as the session, so that many small files are as slow as a large
-/// one.
+/// The bandwidth of a session: one bucket in each direction. Lives as long as the session, so that many small files are as slow
+/// as a large one.
 #[derive(Debug, Default)]
 pub struct SessionBandwidth(BothWays<Bucket>);
 
@@ -74,9 +74,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct BothWays<T> {
-    /// From the clients.
+    /// The direction from the clients.
     inwards: T,
-    /// To the clients.
+    /// The direction to the clients.
     outwards: T,
 }
 
@@ -99,7 +99,7 @@ pub struct TransferBandwidth {
 }
 
 impl TransferBandwidth {
-    /// Of a transfer that begins.
+    /// The bandwidth of a transfer that begins.
     pub fn new(
         rates: Rates,
         direction: Direction,
@@ -132,7 +132,7 @@ impl TransferBandwidth {
         usize::try_from(piece).unwrap_or(usize::MAX)
     }
 
-    /// Enters so many bytes, at most a piece, which are to be moved before anything else is entered; returns how long they have
+    /// Enters this many bytes, at most a piece, which are to be moved before anything else is entered; returns how long they have
     /// to wait.
     pub fn enter(&self, bytes: usize, now: Instant) -> Duration {
         let bytes = bytes as u64;

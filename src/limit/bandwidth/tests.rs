@@ -26,7 +26,7 @@ struct Scene {
 
 struct Running {
     bandwidth: TransferBandwidth,
-    /// What it has entered, and when that may be moved.
+    /// The bytes it has entered, and when they may be moved.
     next: Option<(usize, Instant)>,
     /// How late its timers are.
     late: Duration,

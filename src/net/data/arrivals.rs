@@ -9,20 +9,20 @@ use tokio::time::Instant;
 
 use super::source::Source;
 
-/// What has arrived, as of the last look.
+/// The bytes that have arrived, as of the last look.
 pub(super) struct Arrivals {
-    /// How many bytes in all.
+    /// The number of bytes in all.
     bytes: u64,
-    /// When there were more at a look for the last time.
+    /// When a look last found more bytes than the one before.
     last: Instant,
-    /// When the last look was.
+    /// The time of the last look.
     looked: Instant,
     /// How long after `last` the end came at the earliest, if it has: a sink that stood still may have delayed the look at it.
     ended_after: Option<Duration>,
 }
 
 impl Arrivals {
-    /// Of a source that begins.
+    /// The arrivals of a source that begins.
     pub fn new(now: Instant) -> Self {
         Self {
             bytes: 0,
@@ -32,12 +32,12 @@ impl Arrivals {
         }
     }
 
-    /// Looks at the source, of which so many bytes have been read by now.
+    /// Looks at the source, of which `read` bytes have been read by now.
     pub fn look(&mut self, source: &Source, read: u64, now: Instant) {
         self.update(source, read, now);
     }
 
-    /// The same right after reading, with which what has arrived becomes a little less: it is decrypted.
+    /// Looks again right after reading, by which the bytes that have arrived become a little fewer: they are decrypted.
     pub fn look_after_reading(&mut self, source: &Source, read: u64, now: Instant) {
         if source.hides_arrivals() {
             self.last = now;
@@ -61,8 +61,8 @@ impl Arrivals {
         bytes
     }
 
-    /// Since when a source that has been read to its end would have stood still if that had come at this moment; `waited`
-    /// says whether it did.
+    /// Since when a source that has been read to its end would have stood still if its end had come at this moment; `waited` says
+    /// whether it did.
     pub fn stalled_since(&self, waited: bool, now: Instant) -> Instant {
         let seen = if waited { now } else { self.looked };
         let stalled = self
@@ -89,7 +89,7 @@ mod tests {
         (Source::plain(socket, Vec::new()), peer.unwrap())
     }
 
-    /// Has the reactor look, too.
+    /// Waits for a state of the source's unread bytes; makes the reactor look, too.
     async fn until(source: &Source, wanted: impl Fn(u64, bool) -> bool) {
         loop {
             let unread = source.unread();

@@ -8,19 +8,19 @@ use super::source::{Fill, SourceEnd};
 use crate::net::record_framing::RecordFraming;
 use crate::net::stream::Stream;
 
-/// The source.
+/// A source that buffers decrypted bytes, for a client whose handshake was done before the direction was known.
 #[derive(Debug)]
 pub struct BufferedSource {
     stream: Stream,
-    /// Of what rustls has been fed: it doesn't tell whether it waits for the rest of a record.
+    /// Framing of the bytes that rustls has been fed: rustls doesn't tell whether it waits for the rest of a record.
     framing: RecordFraming,
     buffer: Vec<u8>,
-    /// How many bytes there are in it.
+    /// The bytes in `buffer`.
     filled: usize,
 }
 
 impl BufferedSource {
-    /// Of a stream of which nothing has been read behind its last whole record.
+    /// A source from a stream of which nothing has been read behind its last whole record.
     pub(super) fn new(stream: Stream, piece: usize) -> Self {
         Self {
             stream,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::net::fixtures::pair;
 
-    /// What a source says at its end to a client that has sent a file in three records and `cut` bytes less of the last one.
+    /// The result at the end of a source whose client has sent a file in three records and `cut` bytes less of the last one.
     async fn end_behind(cut: usize) -> io::Result<(usize, SourceEnd)> {
         let (client, ours) = pair().await;
         let mut source = BufferedSource::new(ours, 1000);

@@ -4,7 +4,7 @@
 //! It stands apart so that the relay of all others has nothing to ask. A wait for admission is no standstill of either side,
 //! so it is bound by no deadline of theirs, and dropping the relay ends it at once. In clear text no more than a piece
 //! is read at a time: a source that has been read far ahead would stand still while that is moved, and load balancers cut
-//! what stands still. A source that has stood still all the same in front of its end is told by when its bytes arrived.
+//! what stands still. A source that has stood still all the same in front of its end is recognised by when its bytes arrived.
 
 use std::future::poll_fn;
 
@@ -15,12 +15,12 @@ use super::relay::{Progress, RelayEnd, RelayError, StepDeadline, StepTimeout};
 use super::sink::Sink;
 use super::source::{Fill, Source};
 
-/// What holds a relay back.
+/// Limits the speed of a relay.
 pub trait Throttle {
     /// How many bytes may be moved at a time, at least one.
     fn piece(&self) -> usize;
 
-    /// Waits until so many bytes, at most a piece, may be moved.
+    /// Waits until this many bytes, at most a piece, may be moved.
     fn admit(&self, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 

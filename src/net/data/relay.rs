@@ -13,7 +13,7 @@ use super::sink::Sink;
 use super::source::{Fill, PlainSource, Source, SourceEnd};
 use crate::net::deadline::REACTOR_TURN;
 
-/// Why a relay failed.
+/// The failure of a relay.
 #[derive(Debug)]
 pub enum RelayError {
     /// The source's connection failed.
@@ -46,13 +46,13 @@ impl StepTimeout for Duration {
     }
 }
 
-/// What takes note of the bytes as they go.
+/// Takes note of the bytes as they are relayed.
 pub trait Progress {
     /// The sink has taken these.
     fn moved(&self, bytes: &[u8]);
 }
 
-/// Counts them.
+/// Counts the bytes.
 impl Progress for AtomicU64 {
     fn moved(&self, bytes: &[u8]) {
         self.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -62,9 +62,9 @@ impl Progress for AtomicU64 {
 /// A source that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayEnd {
-    /// How.
+    /// How the source has ended.
     pub end: SourceEnd,
-    /// Since when it had stalled before, if it had.
+    /// Since when the source had stalled before its end, if it had.
     pub stalled_since: Option<Instant>,
 }
 

@@ -19,17 +19,17 @@ use crate::net::stream::Stream;
 pub struct Sink(Stream);
 
 impl Sink {
-    /// Without TLS.
+    /// A sink without TLS.
     pub fn plain(socket: TcpStream) -> Self {
         Self(Stream::Plain(socket))
     }
 
-    /// Over a connection whose handshake is done.
+    /// A sink over a connection whose handshake is done.
     pub fn over(stream: Stream) -> Self {
         Self(stream)
     }
 
-    /// Does the handshake with a backend.
+    /// Performs the handshake with a backend.
     ///
     /// # Errors
     /// What went wrong in the handshake, with rustls' own error within; the peer has been sent an alert.

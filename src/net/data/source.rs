@@ -27,11 +27,11 @@ const LARGEST_PIECE: usize = 64 * 1024;
 /// The source of a transfer's bytes.
 #[derive(Debug)]
 pub enum Source {
-    /// Without TLS.
+    /// A source without TLS.
     Plain(PlainSource),
     /// With TLS, and a client at the other end: an upload.
     FromClient(Box<TlsSource<UnbufferedServerConnection>>),
-    /// The same, of a client whose handshake was done before the direction of the transfer was known.
+    /// With TLS, and a client whose handshake was done before the direction of the transfer was known.
     FromBufferedClient(Box<BufferedSource>),
     /// With TLS, and a backend at the other end: a download or a listing.
     FromBackend(Box<TlsSource<UnbufferedClientConnection>>),
@@ -40,9 +40,9 @@ pub enum Source {
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceEnd {
-    /// With close_notify: complete, and authenticated as such.
+    /// The source ended with close_notify: complete, and authenticated as such.
     CloseNotify,
-    /// With FIN, without TLS.
+    /// The source ended with FIN, without TLS.
     Fin,
     /// With FIN under TLS but without close_notify: the peer crashed, a man in the middle truncated it, or it is a
     /// server that never sends close_notify.
@@ -54,11 +54,11 @@ pub enum SourceEnd {
 pub(super) enum Fill {
     /// Bytes are there to be taken.
     Bytes,
-    /// There were no more.
+    /// The source has ended.
     End(SourceEnd),
 }
 
-/// What has arrived of a source and is not in its buffer yet.
+/// The bytes that have arrived at a source and are not in its buffer yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unread {
     /// How many bytes that is, as they come: under TLS, encrypted.
@@ -68,7 +68,7 @@ pub(super) struct Unread {
 }
 
 impl Source {
-    /// Without TLS; `read` has been read already.
+    /// A source without TLS; `read` has been read already.
     pub fn plain(socket: TcpStream, read: Vec<u8>) -> Self {
         let filled = read.len();
         let mut buffer = read;
@@ -81,7 +81,7 @@ impl Source {
         })
     }
 
-    /// Does the handshake with a client, of which `read` has been read already. `amend` is given our first records before
+    /// Performs the handshake with a client, of which `read` has been read already. `amend` is given our first records before
     /// they go out.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Source {
         Ok(Self::FromClient(Box::new(source)))
     }
 
-    /// Does the handshake with a backend.
+    /// Performs the handshake with a backend.
     ///
     /// # Errors
     /// As [`Source::from_client`].
@@ -149,7 +149,7 @@ impl Source {
         }
     }
 
-    /// As [`Source::poll_fill`], with at most so many bytes where their number is up to us: TLS comes in whole records.
+    /// As [`Source::poll_fill`], with at most this many bytes where their number is up to us: TLS comes in whole records.
     pub(super) fn poll_fill_at_most(
         &mut self,
         most: usize,
@@ -183,7 +183,7 @@ impl Source {
         }
     }
 
-    /// What has arrived and is not in [`Source::buffer`] yet.
+    /// The bytes that have arrived and are not in [`Source::buffer`] yet.
     pub(super) fn unread(&self) -> Unread {
         let socket = self.socket();
         // First, so that behind an end there are all bytes.
@@ -250,7 +250,7 @@ impl Source {
 pub struct PlainSource {
     socket: TcpStream,
     buffer: Vec<u8>,
-    /// How many bytes there are in it.
+    /// The bytes in `buffer`.
     filled: usize,
     /// Whether the last read filled the buffer: then there may be more.
     full: bool,
@@ -305,7 +305,7 @@ impl PlainSource {
     }
 }
 
-/// Reads what there is, at most what `into` takes.
+/// Reads the bytes that have arrived, at most as many as `into` takes.
 pub(super) fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,

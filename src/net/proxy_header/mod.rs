@@ -31,7 +31,7 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why the client of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
-    /// The peer is not in one of the trusted networks, and may say what it likes.
+    /// The peer is not in one of the trusted networks, so its header can't be believed.
     #[error("the peer is not in a network of proxy_protocol.trusted")]
     Untrusted,
     /// The connection ended, or failed, without a byte: a balancer's own health check, which some end with a reset.
@@ -43,13 +43,13 @@ pub enum ProxyHeaderError {
     /// The header took too long.
     #[error("no complete PROXY header after {}", rounded(.0))]
     TimedOut(Duration),
-    /// Another protocol, or a malformed header.
+    /// The connection begins with another protocol, or a malformed header.
     #[error(transparent)]
     Malformed(#[from] BadHeader),
 }
 
 impl ProxyHeaderError {
-    /// Its metric label, if it is a fault.
+    /// The error's metric label, if it is a fault.
     pub fn fault(&self) -> Option<ProxyHeaderFault> {
         match self {
             Self::Empty => None,
@@ -92,7 +92,7 @@ pub async fn read(
     read_from_balancer(stream).await
 }
 
-/// The same of a connection whose peer is trusted.
+/// As [`read`], for a connection whose peer is trusted.
 ///
 /// # Errors
 /// If the header doesn't come whole within [`HEADER_TIMEOUT`].

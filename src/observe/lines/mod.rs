@@ -19,7 +19,7 @@ pub(super) const QUEUED_LINES: usize = 4096;
 /// How long the end of the program waits for the last lines to be taken.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the lines of a queue go. Its methods run on the queue's thread, and may block.
+/// The destination of a queue's lines. Its methods run on the queue's thread, and may block.
 pub(super) trait Output: Send + 'static {
     /// How often [`Output::maintain`] has to be called; without it, behind each line.
     const INTERVAL: Option<Duration>;
@@ -30,15 +30,15 @@ pub(super) trait Output: Send + 'static {
     /// Called behind each line, and at least at the interval.
     fn maintain(&mut self) {}
 
-    /// No line follows.
+    /// Called when no line follows any more.
     fn close(&mut self);
 }
 
-/// What the writing thread gets.
+/// A message to the writing thread.
 enum Message {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
-    /// There is something to maintain.
+    /// The output has something to maintain.
     Wake,
 }
 
@@ -46,7 +46,7 @@ enum Message {
 #[derive(Debug, Clone)]
 pub(super) struct Losses {
     total: DroppedLines,
-    /// Those that the log has not been told of.
+    /// The losses that have not been logged.
     unreported: Arc<AtomicU64>,
 }
 
@@ -65,13 +65,13 @@ impl Losses {
         }
     }
 
-    /// Another line is lost.
+    /// Counts another lost line.
     pub fn count(&self) {
         self.total.count();
         self.unreported.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many are since this was asked last.
+    /// The number of losses since the last call.
     pub fn take_unreported(&self) -> u64 {
         self.unreported.swap(0, Ordering::Relaxed)
     }
@@ -98,7 +98,7 @@ impl LineQueue {
         }
     }
 
-    /// Has the output maintained soon.
+    /// Makes the output be maintained soon.
     pub fn wake(&self) {
         // A full queue has it maintained behind the next line.
         let _ = self.messages.try_send(Message::Wake);

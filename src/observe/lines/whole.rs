@@ -6,16 +6,16 @@ use std::io::{self, Write};
 #[derive(Debug)]
 pub(in crate::observe) struct WholeLines<W> {
     output: W,
-    /// What is left of a line that was taken in part.
+    /// The rest of a line that was written in part.
     rest: Vec<u8>,
 }
 
 /// Why a line is not written.
 #[derive(Debug)]
 pub(in crate::observe) enum Unwritten {
-    /// Nothing of it is, and nothing will be.
+    /// Nothing of the line is written, and nothing will be.
     Lost(io::Error),
-    /// Its beginning is, and the rest follows if it is taken later.
+    /// The line's beginning is written, and the rest follows if it is taken later.
     InPart(io::Error),
 }
 
@@ -27,7 +27,7 @@ impl<W: Write> WholeLines<W> {
         }
     }
 
-    /// The same where another writer has left a line without an end.
+    /// As [`new`](Self::new), where another writer has left a line without an end.
     pub fn behind_torn_line(output: W) -> Self {
         Self {
             output,

@@ -1,4 +1,4 @@
-//! Which lines are logged, from the command line's filter.
+//! The choice of lines to log, from the command line's filter.
 //!
 //! tracing takes a word that is not a level for a module name: `warning` would enable every line of a module of that
 //! name, which does not exist. So such a mistake is an error here, instead of an empty log when it is needed.
@@ -11,10 +11,10 @@ use crate::config::nearest;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What is wrong with a filter, and what to write instead.
+/// The fault of a filter, and what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// Nothing that says how much.
+    /// The filter has no level.
     #[error("unknown level `{word}`; {}{}", suggestion(.word), usage())]
     NoLevel {
         /// The text in place of the level.
@@ -23,7 +23,7 @@ pub enum FilterError {
     /// A part of the program that can't be: one colon, where there have to be two.
     #[error("`{target}` is not a module path; write `{}`", two_colons(.target))]
     OneColon {
-        /// As written.
+        /// The module path as written.
         target: String,
     },
     /// Something else that tracing can't make sense of.
@@ -50,8 +50,8 @@ pub(super) fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     Ok(EnvFilter::try_new(directives(filter)?)?)
 }
 
-/// What a filter means. rustls warns about odd alerts and names from clients, without naming the client. Up to `info`,
-/// a level alone leaves those warnings out, because our own lines report their consequences. Directives, and levels
+/// The directives that a filter stands for. rustls warns about odd alerts and names from clients, without naming the client. Up
+/// to `info`, a level alone leaves those warnings out, because our own lines report their consequences. Directives, and levels
 /// from `debug` on, are used as they are.
 fn directives(filter: &str) -> Result<String, FilterError> {
     // tracing miscounts where a directive begins with a space.

@@ -37,13 +37,13 @@ pub enum LogFormat {
 /// Why logging couldn't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter doesn't say what is logged.
+    /// The filter is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The thread that writes couldn't be started.
     #[error("the log's writer cannot be started: {0}")]
     Writer(#[from] io::Error),
-    /// Another filter couldn't be put in force.
+    /// A new filter couldn't be put in force.
     #[error("the filter can't be changed: {0}")]
     Reload(#[from] reload::Error),
     /// Logging was set up before.
@@ -73,12 +73,12 @@ pub fn init(
     Ok((guard, filter))
 }
 
-/// Which lines are logged, to be changed while the process runs.
+/// The choice of lines to log, which can be changed while the process runs.
 #[derive(Clone)]
 pub struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
-    /// Logs what `filter` says from now on.
+    /// Logs by `filter` from now on.
     ///
     /// # Errors
     /// If it is wrong; the one before stays.
@@ -86,7 +86,7 @@ impl LogFilter {
         Ok((self.0)(filter::parse(filter)?)?)
     }
 
-    /// One that changes nothing.
+    /// A filter that changes nothing.
     #[cfg(test)]
     pub fn none() -> Self {
         Self(Arc::new(|_| Ok(())))

@@ -1,4 +1,4 @@
-//! What is counted of backends: a method for everything that happens to one, and which series there are of each.
+//! Metrics of backends: a method for each event of one, and the choice of series that each has.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -12,16 +12,16 @@ use crate::outcome::{BackendStatus, CheckStage, DialStage};
 pub struct ShownBackend<'a> {
     /// The site's name.
     pub site: &'a str,
-    /// The backend's address as configured.
+    /// The label of the backend's entry: its name, or its address as configured.
     pub backend: &'a str,
-    /// Which series there are beside those of every backend.
+    /// The series that it has beside those of every backend.
     pub shown: Shown,
 }
 
-/// What a backend has series for, beside those of every backend.
+/// The series that a backend has beside those of every backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shown {
-    /// Active checks.
+    /// Whether it has the series of active checks.
     pub checks: bool,
     /// TLS, and so a certificate.
     pub tls: bool,
@@ -29,7 +29,7 @@ pub struct Shown {
     pub client_certificate: bool,
 }
 
-/// What a check that passed has in place of the stage at which it failed.
+/// Label value for a check that passed, in place of the stage at which one failed.
 pub(super) const PASSED: &str = "ok";
 
 impl Metrics {
@@ -192,7 +192,7 @@ impl Metrics {
         is_shown.then(update)
     }
 
-    /// These are all backends of the configuration in use: the series of others are removed, and theirs begin at zero.
+    /// Sets all backends of the configuration in use: the series of others are removed, and those of these begin at zero.
     pub fn only_backends<'a>(&self, current: impl Iterator<Item = ShownBackend<'a>>) {
         let current: HashMap<(String, String), Shown> = current
             .map(|it| ((it.site.to_owned(), it.backend.to_owned()), it.shown))

@@ -1,4 +1,4 @@
-//! What the program counts: a method for everything that happens, and the text that a scrape gets.
+//! Metrics of the process: a method for each event that is counted, and the text that a scrape gets.
 //!
 //! Every metric is in one table (`table`), with its labels and what it means. Label values come from the configuration
 //! or from enums, never from a client: unbounded label values can exhaust the memory of the monitoring system
@@ -38,15 +38,15 @@ const PREFIX: &str = "portcullis";
 /// A certificate that clients are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct ServedCertificate<'a> {
-    /// What it is called, by the configuration.
+    /// The certificate's name, by the configuration.
     pub name: &'a str,
-    /// As log and configuration write it.
+    /// The fingerprint, as log and configuration write it.
     pub fingerprint: &'a str,
-    /// Printable.
+    /// The subject; printable.
     pub subject: &'a str,
-    /// When it becomes valid.
+    /// When the certificate becomes valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
 }
 
@@ -58,12 +58,12 @@ const RATED_BYTES: u64 = 1 << 20;
 pub struct DroppedLines(IntCounter);
 
 impl DroppedLines {
-    /// Another one is.
+    /// Counts another dropped line.
     pub fn count(&self) {
         self.0.inc();
     }
 
-    /// How many are.
+    /// The number of dropped lines.
     pub fn total(&self) -> u64 {
         self.0.get()
     }
@@ -138,7 +138,7 @@ impl Metrics {
             .set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    /// A connection was refused.
+    /// Counts a connection that was refused.
     pub fn session_refused(&self, reason: LimitExceeded) {
         self.table
             .sessions_refused
@@ -146,7 +146,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Accepting a connection failed.
+    /// Counts a failure to accept a connection.
     pub fn accept_error(&self) {
         self.table.accept_errors.inc();
     }
@@ -156,7 +156,7 @@ impl Metrics {
         DroppedLines(self.table.log_lines_dropped.with_label_values(&[log]))
     }
 
-    /// This transfer log is written no more.
+    /// Removes the series of a transfer log that is written no more.
     pub fn forget_log(&self, log: &str) {
         // A series that is not there needs no removal.
         let _ = self.table.log_lines_dropped.remove_label_values(&[log]);
@@ -170,7 +170,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A login ended. `site` is a configured site's name, or [`NO_SITE`].
+    /// Counts a login that has ended. `site` is a configured site's name, or [`NO_SITE`].
     pub fn login(&self, site: &str, result: LoginResult) {
         self.table
             .logins
@@ -234,7 +234,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A session ended, in which so many data connections as said resumed.
+    /// Counts a session that has ended, by how far its data connections have resumed.
     pub fn session_resumed(&self, site: &str, resumption: Resumption) {
         self.table
             .sessions_by_resumption
@@ -255,7 +255,7 @@ impl Metrics {
         RunningTransfer::counted_in(&self.table.transfers_running)
     }
 
-    /// How many run now.
+    /// The number of transfers that run now.
     pub fn transfers_running(&self) -> u64 {
         u64::try_from(self.table.transfers_running.get()).unwrap_or_default()
     }
@@ -366,7 +366,7 @@ impl Metrics {
         *known = current;
     }
 
-    /// A reload ended.
+    /// Counts a reload that has ended.
     pub fn reload(&self, subject: ReloadSubject, result: ReloadResult) {
         self.table
             .reloads
@@ -434,7 +434,7 @@ fn order_labels(result: AcmeResult, stage: AcmeStage) -> [&'static str; 2] {
     [result.as_str(), stage.as_str()]
 }
 
-/// In seconds; 1970 for what was before.
+/// A time in seconds of Unix time; 0 for what was before 1970.
 fn unix_time(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -1,4 +1,4 @@
-//! What the operating system says of this process, under the names that every Prometheus client has for it.
+//! Metrics of this process from the operating system, under the names that every Prometheus client has for them.
 //!
 //! Read when a scrape asks, and nowhere else. A value that can't be read is left out: no number is better than a wrong one. The
 //! collector of the `prometheus` crate counts whole seconds of CPU time, in which a proxy that idles shows as one that

@@ -1,4 +1,4 @@
-//! What a scrape shows, before anything happened and after.
+//! Tests of what a scrape shows, before anything happened and after.
 
 use super::*;
 use crate::outcome::{AcmeResult, AcmeStage, BackendStatus, DialStage};
@@ -180,7 +180,7 @@ fn served(fingerprint: &str) -> ServedCertificate<'_> {
     }
 }
 
-/// One that is checked and has TLS.
+/// A backend that is checked and has TLS.
 fn backend(backend: &str) -> ShownBackend<'_> {
     ShownBackend {
         site: "ftpa",

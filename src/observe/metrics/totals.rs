@@ -1,9 +1,9 @@
-//! What has been counted of a site so far, for the live view.
+//! Totals of a site since the start, for the live view.
 
 use super::Metrics;
 use crate::outcome::{Direction, LoginResult, Verdict};
 
-/// What one site's clients have done since the start.
+/// The totals of one site's clients since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SiteTotals {
     /// Logins that were accepted.
@@ -17,12 +17,12 @@ pub struct SiteTotals {
 }
 
 impl Metrics {
-    /// How many transfers run.
+    /// The number of transfers that run.
     pub fn running_transfers(&self) -> usize {
         usize::try_from(self.table.transfers_running.get()).unwrap_or(0)
     }
 
-    /// What has been counted of a configured site.
+    /// The totals of a configured site.
     pub fn site_totals(&self, site: &str) -> SiteTotals {
         let site = self.site_label(site);
         let logins = |result: LoginResult| {

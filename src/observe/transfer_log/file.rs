@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Names of users and files are in it: for its owner and group alone.
 const MODE: u32 = 0o640;
 
-/// What stands at the beginning of a file, at this time.
+/// Makes the header at the beginning of a file, at this time.
 pub(super) type Header = fn(Timestamp) -> Vec<u8>;
 
 /// Why the file of a log can't be opened anew, for as long as that is so. Shared with the views that report it.
@@ -29,14 +29,14 @@ pub(super) struct Misplacement(Arc<Mutex<Option<Misplaced>>>);
 /// The file that has the name of a log can't be opened.
 #[derive(Debug, Clone)]
 pub(super) struct Misplaced {
-    /// Since when.
+    /// Since when the file can't be opened.
     pub since: SystemTime,
-    /// Why not, the last time that it was tried.
+    /// The error of the last attempt.
     pub error: String,
 }
 
 impl Misplacement {
-    /// What there is of it at the moment.
+    /// The present misplacement, if any.
     pub fn current(&self) -> Option<Misplaced> {
         self.lock().clone()
     }
@@ -78,12 +78,12 @@ pub(super) struct LogFile {
     losses: Losses,
     /// A failure has been logged, and nothing has succeeded since.
     is_failing: bool,
-    /// The same of opening it anew.
+    /// The state of failures to open it anew.
     misplacement: Misplacement,
 }
 
 impl LogFile {
-    /// Opens it, or makes it.
+    /// Opens the file, or makes it.
     ///
     /// # Errors
     /// If that is not possible, or it is neither a regular file nor a device.
@@ -120,7 +120,7 @@ impl LogFile {
         self.lines.write(line)
     }
 
-    /// What the open file is; `None` if the kernel doesn't tell.
+    /// The metadata of the open file; `None` if the kernel doesn't tell.
     fn metadata(&self) -> Option<Metadata> {
         self.lines.output().metadata().ok()
     }
@@ -130,8 +130,8 @@ impl LogFile {
         self.metadata().is_some_and(|own| own.nlink() == 0)
     }
 
-    /// Has the header written once more into a file that has been emptied, as by `copytruncate` of logrotate: without it, a W3C
-    /// log can't be read.
+    /// Makes the header be written once more into a file that has been emptied, as by `copytruncate` of logrotate: without it, a
+    /// W3C log can't be read.
     fn note_emptied(&mut self) {
         let is_empty = |own: Metadata| own.is_file() && own.len() == 0;
         if self.header.is_some() && self.metadata().is_some_and(is_empty) {
@@ -335,7 +335,7 @@ mod tests {
         (file, dropped, misplacement)
     }
 
-    /// Has it look at its name, as it does at its interval.
+    /// Makes it look at its name, as it does at its interval.
     fn look(file: &mut LogFile) {
         file.looked = Instant::now()
             .checked_sub(LOOK_INTERVAL)

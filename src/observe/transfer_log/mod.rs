@@ -38,25 +38,25 @@ pub struct TransferLogError {
     source: io::Error,
 }
 
-/// What is told of the content of transfers; each implies those before it.
+/// The facts about the content of transfers that are logged; each implies those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ToldOfContent {
-    /// Nothing.
+    /// Nothing is logged of the content.
     Nothing,
-    /// When the first byte came.
+    /// The time of the first byte is logged.
     FirstByte,
-    /// Its hash.
+    /// The hash of the content.
     Hash,
 }
 
 /// A transfer log in use whose file can't be opened under the name that it has in the configuration.
 #[derive(Debug, Clone)]
 pub struct MisplacedLog {
-    /// That name.
+    /// The name in the configuration.
     pub file: PathBuf,
-    /// Since when that is known.
+    /// Since when the fault is known.
     pub since: SystemTime,
-    /// Why it can't be.
+    /// The reason why it can't be.
     pub error: String,
 }
 
@@ -64,9 +64,9 @@ pub struct MisplacedLog {
 #[derive(Debug)]
 pub struct TransferLogs {
     open: ArcSwap<OpenLogs>,
-    /// This machine's name.
+    /// The name of this machine.
     computer: String,
-    /// Its time zone, which is read from a file.
+    /// The machine's time zone, which is read from a file.
     zone: TimeZone,
 }
 
@@ -78,13 +78,13 @@ pub struct OpenLogs(Vec<Arc<OpenLog>>);
 struct OpenLog {
     settings: TransferLog,
     queue: LineQueue,
-    /// Has the file opened anew.
+    /// Requests that the file be opened anew.
     reopen: Arc<AtomicBool>,
     misplacement: Misplacement,
 }
 
 impl Default for TransferLogs {
-    /// None yet.
+    /// The logs before any is configured: none.
     fn default() -> Self {
         let system = rustix::system::uname();
         Self {
@@ -116,7 +116,7 @@ impl TransferLogs {
         Ok(OpenLogs(open.collect::<Result<_, _>>()?))
     }
 
-    /// Has everything from now on written to these.
+    /// Makes all further records be written to these logs.
     pub fn replace(&self, open: OpenLogs, metrics: &Metrics) {
         let labels = open.0.iter().map(|log| label(&log.settings));
         let labels: Vec<String> = labels.collect();
@@ -128,12 +128,12 @@ impl TransferLogs {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no log is configured.
     pub fn is_empty(&self) -> bool {
         self.open.load().0.is_empty()
     }
 
-    /// What the logs tell of the content of transfers.
+    /// The facts about the content of transfers that the logs include.
     pub fn told_of_content(&self) -> ToldOfContent {
         let open = self.open.load();
         let told = open.0.iter().map(|log| match log.settings.format {
@@ -158,7 +158,7 @@ impl TransferLogs {
         }
     }
 
-    /// Has every file opened anew, under the name that it has in the configuration.
+    /// Makes every file be opened anew, under the name that it has in the configuration.
     pub fn reopen(&self) {
         for log in &self.open.load().0 {
             log.reopen.store(true, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl TransferLogs {
         }
     }
 
-    /// Those whose files can't be opened under their names.
+    /// The logs whose files can't be opened under their names.
     pub fn misplaced(&self) -> Vec<MisplacedLog> {
         let open = self.open.load();
         let misplaced = open.0.iter().filter_map(|log| {
@@ -232,7 +232,7 @@ pub fn check_place(log: &TransferLog) -> Result<(), TransferLogError> {
     })
 }
 
-/// What a log is called in the metrics.
+/// The label of a log in the metrics.
 fn label(settings: &TransferLog) -> String {
     escape_path(&settings.file)
 }

@@ -1,4 +1,4 @@
-//! What a transfer log tells: one transfer that is over, or one change of a file, as values.
+//! An entry of a transfer log: one transfer that is over, or one change of a file, as values.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use crate::base::GlobalSessionId;
 use crate::config::TlsVersion;
 use crate::outcome::{DataMode, Direction, HashedPart, Representation, Verdict};
 
-/// A SHA-256.
+/// A SHA-256 digest.
 pub type Sha256 = [u8; 32];
 
-/// One entry of a transfer log. Values from clients are bytes as they were sent.
+/// An entry of a transfer log. Values from clients are bytes as they were sent.
 #[derive(Debug, Clone)]
 pub struct LogRecord<'a> {
-    /// When it was over.
+    /// When the transfer was over, or the change made.
     pub time: Timestamp,
     /// The session.
     pub session: GlobalSessionId,
@@ -43,18 +43,18 @@ pub struct LogRecord<'a> {
     pub full_path: Option<&'a [u8]>,
     /// The code of the reply that the client was sent, if it was sent one.
     pub reply: Option<u16>,
-    /// What happened.
+    /// The event.
     pub event: Event<'a>,
 }
 
-/// What happened.
+/// The event that an entry is about.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// A transfer is over.
     Transfer(Transfer<'a>),
     /// A file or a directory was changed: deleted, renamed, made, or what a SITE command does.
     Change {
-        /// What was renamed, as sent, and its path from the root, if that is certain.
+        /// For a renaming, the former path, as sent, and from the root, if that is certain.
         renamed: Option<(&'a [u8], Option<&'a [u8]>)>,
     },
 }
@@ -62,17 +62,17 @@ pub enum Event<'a> {
 /// A transfer.
 #[derive(Debug, Clone)]
 pub struct Transfer<'a> {
-    /// Which way its bytes went.
+    /// The direction of the bytes.
     pub direction: Direction,
     /// The outcome.
     pub verdict: Verdict,
-    /// Why it is not complete.
+    /// The reason why it is not complete.
     pub reason: Option<&'a str>,
-    /// From the source to the sink.
+    /// The bytes moved from the source to the sink.
     pub bytes: u64,
     /// The byte of the file that it began at.
     pub offset: u64,
-    /// Since the command.
+    /// The time since the command.
     pub duration: Duration,
     /// From the command to the first byte, if there was one and it was looked for.
     pub first_byte: Option<Duration>,
@@ -82,9 +82,9 @@ pub struct Transfer<'a> {
     pub mode: DataMode,
     /// TLS on the client's data connection.
     pub data_tls: DataTls,
-    /// Of the relayed bytes, if they are complete and were hashed.
+    /// SHA-256 of the relayed bytes, if they are complete and were hashed.
     pub sha256: Option<Sha256>,
-    /// What that is the hash of.
+    /// The part of the file that the hash covers.
     pub hashed_part: HashedPart,
 }
 
@@ -97,7 +97,7 @@ pub enum DataTls {
     NotEstablished,
     /// A session of its own.
     Full,
-    /// It resumed a session.
+    /// The handshake resumed a session.
     Resumed,
 }
 

@@ -39,7 +39,8 @@ use crate::tls::{ClientCache, LoginId, TicketOwner};
 
 use client::ClientLeases;
 
-/// Of how many clients without leases is remembered which ports they used last, some 5 KiB each where there are 64 ports.
+/// Number of clients without leases of which it is remembered which ports they used last, some 5 KiB each where there are 64
+/// ports.
 const REMEMBERED_CLIENTS: usize = 1024;
 
 /// A lease's number; never used twice.
@@ -53,17 +54,17 @@ pub struct ConnectionId(pub u64);
 /// How a lease's connection is identified among others of its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// By nothing else: it carries no TLS, or no TLS sessions are kept.
+    /// Identified by its address alone: it carries no TLS, or no TLS sessions are kept.
     Address,
-    /// Perhaps by its TLS session, but the client has yet to show that it resumes.
+    /// Identified by its TLS session perhaps, but the client has yet to show that it resumes.
     Unproven(ClientCache),
-    /// By its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected there,
-    /// it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
+    /// Identified by its TLS session, which the client has resumed so far. Where no other lease is at the port nor expected
+    /// there, it may be alone instead: Ruby's Net::FTP and rclone resume some of their connections.
     Resuming(ClientCache),
-    /// By its TLS session, which the client has to resume, and has resumed so far.
+    /// Identified by its TLS session, which the client has to resume, and has resumed so far.
     Named(ClientCache),
-    /// By its TLS session, which the client has to resume, and has yet to show that it does. Its connection may name nothing, and
-    /// would spoil a transfer at the port that depends on being alone.
+    /// Identified by its TLS session, which the client has to resume, and has yet to show that it does. Its connection may name
+    /// nothing, and would spoil a transfer at the port that depends on being alone.
     Required(ClientCache),
 }
 
@@ -74,7 +75,7 @@ pub struct LeaseRequest {
     pub client: IpAddr,
     /// The account that is logged in.
     pub account: LoginId,
-    /// How its connection is identified among others of the address.
+    /// How the lease's connection is identified among others of the address.
     pub identity: Identity,
     /// How long after the lease's end its connection may still arrive.
     pub reuse_delay: Duration,
@@ -83,11 +84,11 @@ pub struct LeaseRequest {
 /// The result of reading a connection's ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeekResult {
-    /// Its ClientHello offers this TLS session, which is live.
+    /// The ClientHello offers this TLS session, which is live.
     Session(TicketOwner),
-    /// It names no live session, or sent something else.
+    /// The connection names no live session, or sent something else.
     NoSession,
-    /// It closed before it sent anything.
+    /// The connection closed before it sent anything.
     Closed,
 }
 
@@ -96,20 +97,20 @@ pub enum PeekResult {
 pub enum Attribution {
     /// No known reason against it.
     Certain,
-    /// Another connection is there that is not identified yet.
+    /// Another connection has arrived that is not identified yet.
     Unsettled,
-    /// It may not: the connection may be another transfer's.
+    /// The transfer may not be reported complete: the connection may be another transfer's.
     Ambiguous(Ambiguity),
 }
 
 /// Why a lease's connection is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// Another connection of the address arrived at the port.
+    /// Another connection from the client's address arrived at the port.
     AnotherConnection,
     /// A connection of a lease that has ended may still arrive at the port.
     LateConnection,
-    /// None: the client began no transfer, and another one waited for the port.
+    /// No connection is ambiguous: the client began no transfer, and another one waited for the port.
     Withdrawn,
 }
 
@@ -120,9 +121,9 @@ pub enum Effect {
     Granted {
         /// The lease.
         lease: LeaseId,
-        /// Its port.
+        /// The port.
         port: SocketAddr,
-        /// Whether it only takes a connection that names its session.
+        /// Whether the lease only takes a connection that names its session.
         named: bool,
     },
     /// Read the connection's ClientHello, then call [`LeaseTable::on_peeked`].
@@ -143,7 +144,7 @@ pub enum Effect {
     /// A connection was reset that did not name the lease's session, or closed before it sent anything, and could only
     /// have been meant for this lease; or one that is ambiguous.
     Refused(LeaseId, Option<Ambiguity>),
-    /// What may be reported of the lease's transfer has changed.
+    /// The attribution of the lease's transfer has changed.
     Attribution(LeaseId, Attribution),
     /// A connection of `one` has presented a TLS session of `other`.
     SharedCache {
@@ -159,14 +160,14 @@ pub enum Effect {
 /// How many unidentified connections there are at a lease's port that may be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnassignedConnections {
-    /// All of them.
+    /// All unidentified connections that may be its own.
     pub all: usize,
-    /// Those that can be no other lease's.
+    /// Connections that can be no other lease's.
     pub exclusive: usize,
 }
 
 impl UnassignedConnections {
-    /// Whether there is any, and whether there is any that can be no other lease's.
+    /// Whether there is any unidentified connection, and whether there is any that can be no other lease's.
     fn is_there(self) -> (bool, bool) {
         (self.all > 0, self.exclusive > 0)
     }
@@ -175,24 +176,25 @@ impl UnassignedConnections {
 /// Why a connection is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetReason {
-    /// Its address has no lease at the port.
+    /// The connection's address has no lease at the port.
     NoLease,
-    /// It can't be meant for any lease.
+    /// The connection can't be meant for any lease.
     Stranger,
     /// The lease that it may have been meant for is over.
     TooLate,
-    /// Too many connections of the address are unidentified.
+    /// Too many connections from the address are unidentified.
     TooMany,
 }
 
 /// How a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// Its transfer was reported complete.
+    /// The transfer was reported complete.
     Complete,
-    /// The backend would not begin its transfer, as the client was told: it closes its connection before it asks for another port.
+    /// The backend would not begin the transfer, as the client was told: it closes its connection before it asks for another
+    /// port.
     Refused,
-    /// In any other way.
+    /// The transfer ended in any other way.
     Incomplete,
 }
 

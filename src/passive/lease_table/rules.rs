@@ -1,10 +1,10 @@
-//! Which leases of one address may be at one port.
+//! Rules for which leases of one address may be at one port.
 
 use super::{Identity, LeaseRequest};
 use crate::tls::ClientCache;
 
 impl Identity {
-    /// Where the client keeps its TLS sessions, if its connection can name any.
+    /// The cache in which the client keeps its TLS sessions, if its connection can name any.
     pub fn cache(&self) -> Option<&ClientCache> {
         match self {
             Self::Address => None,
@@ -51,7 +51,7 @@ impl LeaseRequest {
         }
     }
 
-    /// Whether both are of one session, under TLS.
+    /// Whether both leases are of one session, under TLS.
     pub(super) fn is_of_the_session_of(&self, other: &Self) -> bool {
         match (self.identity.cache(), other.identity.cache()) {
             (Some(one), Some(theirs)) => one.session() == theirs.session(),

@@ -1,10 +1,10 @@
 //! The log line of each event.
 //!
-//! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name.
-//! Between them stands the id that the backend knows the session by, at sites where PROXY headers are sent.
-//! The macros below put them there, and not a span of tracing: in JSON a span's fields stand in an object of their own and in text
-//! in front of the message, every line would have all of them, and a span is entered at each poll of the session's task,
-//! so that each piece of a transfer would cost something for it.
+//! Every line has the session's number, and then the client's address or, where the backend is at fault, the site's name. Between
+//! them is the id that the backend knows the session by, at sites where PROXY headers are sent. The macros below put them there,
+//! and not a span of tracing: in JSON a span's fields stand in an object of their own and in text in front of the message, every
+//! line would have all of them, and a span is entered at each poll of the session's task, so that each piece of a transfer would
+//! cost something for it.
 
 use std::io;
 use std::time::Duration;
@@ -47,7 +47,7 @@ macro_rules! of_site {
     };
 }
 
-/// What backends know the session by, if they are told.
+/// The session's id as backends know it, if they are sent it.
 fn sent_id(info: &SessionInfo) -> Option<DisplayValue<GlobalSessionId>> {
     info.sent_id().map(tracing::field::display)
 }
@@ -406,7 +406,7 @@ fn log_transfer(transfer: &TransferRecord<'_>, info: &SessionInfo) {
     );
 }
 
-/// The session's own line.
+/// Logs the session's own line.
 fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
     let backend = info.backend();
     let backend = backend.as_ref();
@@ -430,7 +430,7 @@ fn log_end(ending: Ending, transfers: &Transfers, info: &SessionInfo) {
     );
 }
 
-/// What its entry is called, where that isn't its address.
+/// The label of the backend's entry, where that isn't its address.
 fn backend_name(backend: &BackendInfo) -> Option<&str> {
     (*backend.name != backend.address.to_string()).then_some(&*backend.name)
 }
@@ -457,7 +457,7 @@ fn directory(directory: &Directory) -> Option<String> {
     directory.path().map(escape)
 }
 
-/// The argument of PROT.
+/// The protection level as the argument of PROT.
 fn protection(level: Protection) -> &'static str {
     match level {
         Protection::Clear => "C",

@@ -1,4 +1,4 @@
-//! What the metrics count of a session's events.
+//! Metrics of a session's events.
 
 use super::{SessionEvent, TransferRecord};
 use crate::config::NO_SITE;

@@ -1,4 +1,4 @@
-//! What a session has to tell, as values: each of its logins and transfers, each failure, its end.
+//! Events of a session that are reported, as values: each of its logins and transfers, each failure, its end.
 //!
 //! A [`SessionEvent`] is made once, where something has happened, and then rendered: `log` makes a line of it, `metrics` counts
 //! it. Each of the two has one `match` over all of them, so that an event that one of them leaves out shows. `transfer_log`
@@ -36,7 +36,7 @@ use crate::route::Rule;
 
 pub(super) use self::transfers::{Progress, TransferRecord, Transfers};
 
-/// Something to tell of a session.
+/// An event of a session that is reported.
 pub(super) enum SessionEvent<'a> {
     /// The client's control connection is under TLS.
     Secured {
@@ -46,16 +46,16 @@ pub(super) enum SessionEvent<'a> {
     /// The handshake of the client's control connection failed.
     HandshakeFailed {
         error: &'a io::Error,
-        /// What the client was shown, where there are several certificates.
+        /// The certificate that the client was shown, where there are several.
         certificate: Option<&'a str>,
         /// The client's own, if it is what was refused.
         refused: Option<&'a ClientIdentity>,
     },
-    /// It took too long.
+    /// The handshake of the client's control connection took too long.
     HandshakeTimedOut,
     /// A ClientHello arrived where a command should be.
     TlsWithoutAuth,
-    /// So did clear text behind AUTH, in front of the handshake.
+    /// Clear text arrived after AUTH, in front of the handshake.
     ClearTextBehindAuth,
     /// The failures of another client were evicted to make space for this one's.
     FailuresEvicted { site: &'a str },
@@ -75,7 +75,7 @@ pub(super) enum SessionEvent<'a> {
         backend: &'a Backend,
         error: &'a DialError,
     },
-    /// What the site of a login has made of the client's certificate, if it has shown one.
+    /// The decision of a login's site about the client's certificate, if it has shown one.
     Certificate {
         admission: Admission,
         identity: Option<&'a ClientIdentity>,
@@ -106,7 +106,7 @@ pub(super) enum SessionEvent<'a> {
     NoBackendPort(Option<&'a Reply>),
     /// No passive port became free for the client.
     NoPassivePort(NoPort),
-    /// Driver and machine disagree: a fault of ours.
+    /// Driver and machine disagree: a fault of Portcullis.
     UnexpectedEvent { state: &'static str, event: &'a str },
     /// The backend was given up.
     BackendLost {
@@ -120,13 +120,13 @@ pub(super) enum SessionEvent<'a> {
     TransferRuns(RunningRecord<'a>),
     /// A transfer is over.
     Transfer(TransferRecord<'a>),
-    /// The backend has changed a file or a directory, as it was told to.
+    /// The backend has changed a file or a directory, as the client has asked.
     FileChanged(&'a FileChange),
     /// The session is over.
     Ended {
         ending: Ending,
         transfers: &'a Transfers,
-        /// What its data connections have shown of the client; none if none of them could resume.
+        /// How far the client's data connections have resumed TLS sessions; `None` if none of them could.
         resumption: Option<Resumption>,
     },
 }
@@ -134,20 +134,20 @@ pub(super) enum SessionEvent<'a> {
 /// A transfer that is not over.
 pub(super) struct RunningRecord<'a> {
     pub command: &'a Command,
-    /// Where its path counts from.
+    /// The working directory that the command's path is relative to.
     pub directory: &'a Directory,
     pub progress: Progress,
 }
 
-/// How a login ended.
+/// The end of a login.
 pub(super) struct LoginRecord {
     result: LoginResult,
     /// How the backend has refused it, if it did.
     refusal: Option<Refusal>,
     site: SiteName,
-    /// Escaped.
+    /// The user, escaped.
     user: String,
-    /// What has led to the site, if there is one.
+    /// The rule that has chosen the site, if there is one.
     rule: Option<Rule>,
     /// The host that was named for that.
     host: Option<HostName>,
@@ -158,24 +158,25 @@ pub(super) struct LoginRecord {
 
 /// A backend's refusal of a login.
 pub(super) struct Refusal {
-    /// Its reply, without the password, which it may repeat.
+    /// The backend's reply, without the password, which it may repeat.
     pub reply: String,
-    /// What to look at first.
+    /// Advice what to look at first.
     pub hint: Option<&'static str>,
 }
 
-/// What a login came with, and how long it took.
+/// The circumstances of a login, and how long it took.
 pub(super) struct LoginContext {
     /// The server name of the client's TLS handshake.
     pub server_name: Option<HostName>,
     /// The protection level of data connections.
     pub protection: Protection,
-    /// Since its USER.
+    /// The time since its USER.
     pub elapsed: Duration,
 }
 
 impl LoginRecord {
-    /// This result of the session's last login; `first_after` since it was accepted, if it is the first one that succeeded.
+    /// A record of this result of the session's last login; `first_after` is the time since the session was accepted, if it is
+    /// the first login that succeeded.
     pub fn new(
         result: LoginResult,
         refusal: Option<Refusal>,
@@ -207,11 +208,11 @@ impl LoginRecord {
 /// site denies have one each, for an audit.
 const LOGGED_REFUSALS: u32 = 20;
 
-/// Where the events of one session go.
+/// The destination of one session's events: log, metrics and transfer logs.
 #[derive(Debug, Clone)]
 pub(super) struct EventSink {
     info: Arc<SessionInfo>,
-    /// What the client has connected to.
+    /// The address that the client has connected to.
     server: SocketAddr,
     metrics: Arc<Metrics>,
     transfer_logs: Arc<TransferLogs>,
@@ -227,7 +228,7 @@ impl EventSink {
         }
     }
 
-    /// Counts and logs this.
+    /// Counts and logs this event.
     pub fn write(&self, event: &SessionEvent<'_>) {
         metrics::count(event, &self.info, &self.metrics);
         transfer_log::write(event, &self.info, self.server, &self.transfer_logs);

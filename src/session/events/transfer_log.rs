@@ -1,4 +1,4 @@
-//! What the transfer logs tell of a session's events: transfers that are over, and changes of files.
+//! Records of the transfer logs for a session's events: transfers that are over, and changes of files.
 
 use std::net::SocketAddr;
 

@@ -9,16 +9,16 @@ use crate::outcome::{DataHandshake, Direction, Verdict};
 use crate::session::machine::{AbortedBy, Failure, Outcome, Protection, TransferDetails};
 use crate::session::transfer::TransferStats;
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Progress {
-    /// From the source to the sink.
+    /// The bytes moved from the source to the sink.
     pub bytes: u64,
-    /// Since the transfer command.
+    /// The time since the transfer command.
     pub elapsed: Duration,
-    /// For how long of that a rate has held it back, if there is one.
+    /// For how long of that a rate has held the transfer back, if there is one.
     pub throttled: Option<Duration>,
-    /// What else has been found out, once its data connections were being opened.
+    /// Further measurements of the transfer, once its data connections were being opened.
     pub stats: Option<TransferStats>,
 }
 
@@ -29,12 +29,12 @@ impl Progress {
     }
 }
 
-/// One transfer that is over.
+/// A transfer that is over.
 pub(in crate::session) struct TransferRecord<'a> {
     pub command: &'a Command,
     pub direction: Direction,
     pub progress: Progress,
-    /// Of the client's data connection; none if the transfer was refused before any was opened.
+    /// The protection level of the client's data connection; `None` if the transfer was refused before any was opened.
     pub protection: Option<Protection>,
     pub outcome: &'a Outcome,
     pub details: &'a TransferDetails,
@@ -45,7 +45,7 @@ impl TransferRecord<'_> {
         self.outcome.verdict()
     }
 
-    /// Why it is not complete, unless the client has aborted it.
+    /// Why the transfer is not complete, unless the client has aborted it.
     pub fn reason(&self) -> Option<String> {
         Some(match self.outcome {
             Outcome::Complete | Outcome::Aborted(AbortedBy::Client) => return None,
@@ -63,13 +63,13 @@ impl TransferRecord<'_> {
     }
 }
 
-/// What the transfers of a session add up to.
+/// Totals of a session's transfers.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Transfers {
     pub count: u64,
     pub uploaded: u64,
     pub downloaded: u64,
-    /// Of the one that runs or has just ended.
+    /// The progress of the transfer that runs or has just ended.
     progress: Progress,
     protection: Option<Protection>,
     running: Option<RunningTransfer>,
@@ -83,12 +83,12 @@ impl Transfers {
         self.running = Some(metrics.transfer_running());
     }
 
-    /// This is how far it has come.
+    /// Records the progress of the transfer.
     pub fn note_progress(&mut self, progress: Progress) {
         self.progress = progress;
     }
 
-    /// It is over, or was refused before any began.
+    /// Records that the transfer is over, or was refused before any began.
     pub fn end<'a>(
         &mut self,
         command: &'a Command,

@@ -1,4 +1,4 @@
-//! What the machine has its driver do, in order.
+//! Actions that the machine has its driver carry out, in order.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::outcome::{Direction, LoginResult};
 use crate::policy::Admission;
 use crate::route::Route;
 
-/// Something to do.
+/// An action for the driver to carry out.
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Send this reply to the client.
@@ -31,30 +31,31 @@ pub enum Action {
     DialNext,
     /// The client is about to be sent the backend's reply to USER: the login stays with it.
     CommitBackend,
-    /// This USER or HOST has been taken up.
+    /// This USER or HOST has been accepted for handling.
     LoginAttempt {
-        /// What the client has sent.
+        /// The client's command.
         command: Command,
-        /// Where the login leads, unless it leads nowhere. In a box, or it would make every [`Action`] larger.
+        /// The site that the login leads to, if any. In a box, or it would make every [`Action`] larger.
         route: Option<Box<Route>>,
     },
     /// The backend or the site has refused another user: the login before holds, which leads here.
     FormerLogin(Route),
     /// Send this PASS or ACCT to the backend, unless the guard refuses it: then `Event::Blocked` follows.
     Authenticate {
-        /// What the client has sent.
+        /// The client's command.
         command: Command,
         /// The site that the login is for, by which the guard counts.
         site: SiteId,
     },
-    /// The same with a decoy, a password that no account has, in place of the client's: the login fails by the backend's own reply.
+    /// As [`Self::Authenticate`], but with a decoy, a password that no account has, in place of the client's: the login fails by
+    /// the backend's own reply.
     AuthenticateWithDecoy {
-        /// What the client has sent.
+        /// The client's command.
         command: Command,
         /// The site that the login is for, by which the guard counts.
         site: SiteId,
     },
-    /// A login has failed, at this site or at none: hold back what follows for as long as the guard says.
+    /// A login has failed, at this site or at none: hold back what follows for as long as the guard requires.
     DelayAfterFailure(Option<SiteId>),
     /// Send this line to the backend.
     Send(Bytes),
@@ -68,12 +69,12 @@ pub enum Action {
         backend: BackendData,
         /// How the client's data connection is established.
         client: ClientData,
-        /// Whether it is to be under TLS, as things stand.
+        /// Whether the client's data connection is to be under TLS, by the protection level at the moment.
         protection: Protection,
     },
     /// Open the prepared data connections; `Event::Data`s follow.
     OpenData {
-        /// Which way the bytes go.
+        /// The direction of the bytes.
         direction: Direction,
         /// Whether the client's data connection is under TLS.
         protection: Protection,
@@ -84,7 +85,7 @@ pub enum Action {
     CommandSent,
     /// The backend has begun the transfer: all deadlines start now.
     TransferStarted,
-    /// The backend has said how many bytes the download is to have: for people who look.
+    /// The backend has announced how many bytes the download is to have: for the live view.
     TransferSize(u64),
     /// The source's end is valid: end the sink's leg in order, too.
     FinishSink,
@@ -106,7 +107,7 @@ pub enum Action {
 pub enum BackendData {
     /// We connect to the port that it has announced, at its control connection's address.
     Passive(AnnouncedEndpoint),
-    /// It connects to where we listen.
+    /// The backend connects to our listener.
     Active,
 }
 
@@ -131,7 +132,7 @@ pub enum Protection {
 /// A record for the metrics and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// What the site of the login has made of the client's certificate.
+    /// The decision of the login's site about the client's certificate.
     Certificate(Admission),
     /// The backend has refused the password of a user with a proven certificate, with this code.
     CredentialsRefused(u16),
@@ -139,11 +140,11 @@ pub enum Record {
     Login(LoginResult),
     /// A login failed by the backend's reply to USER, PASS or ACCT.
     LoginRefused {
-        /// What came of it.
+        /// The result of the login.
         result: LoginResult,
-        /// What the backend was asked.
+        /// The command sent to the backend.
         command: Verb,
-        /// Its reply, which may repeat the password.
+        /// The backend's reply, which may repeat the password.
         reply: Reply,
     },
     /// A transfer is over.
@@ -152,16 +153,16 @@ pub enum Record {
         command: Command,
         /// The direction of its bytes.
         direction: Direction,
-        /// How it ended.
+        /// The outcome of the transfer.
         outcome: Outcome,
-        /// What else is known of it. In a box, as all that is large, since it would make every [`Action`] larger.
+        /// Further details of the transfer. In a box, as all that is large, since it would make every [`Action`] larger.
         details: Box<TransferDetails>,
     },
-    /// The backend has changed a file or a directory, as it was told to.
+    /// The backend has changed a file or a directory, as the client has asked.
     FileChanged(Box<FileChange>),
     /// A data port or a transfer was refused here; nothing was sent to the backend.
     Refused {
-        /// What the client asked for.
+        /// The client's command.
         command: Command,
         /// Our reply to it.
         answer: Answer,

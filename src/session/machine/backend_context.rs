@@ -1,7 +1,7 @@
-//! What the commands so far and their replies say of the backend's session: the directory, the type, the offset of the next
-//! transfer, the file that is about to be renamed, the size of a file.
+//! The state of the backend's session as it follows from the commands so far and their replies: the directory, the type, the
+//! offset of the next transfer, the file that is about to be renamed, the size of a file.
 //!
-//! It is for the records alone; nothing here decides anything.
+//! This state is for the records alone; nothing here decides anything.
 
 use super::Protection;
 use crate::base::text::decimal;
@@ -17,7 +17,7 @@ pub(super) struct BackendContext {
     representation: Representation,
     /// MODE S, which is the default: the bytes of the data connection are those of the file.
     stream_mode: StreamMode,
-    /// Where the next transfer begins.
+    /// The part of the file that the next transfer is about.
     part: Part,
     /// The RNFR that was accepted last.
     rename_from: Option<Box<(Command, Directory)>>,
@@ -25,7 +25,7 @@ pub(super) struct BackendContext {
     size: Option<Box<KnownSize>>,
 }
 
-/// What a file has, as its server says.
+/// The size of a file, as its server has reported it.
 #[derive(Debug, Clone)]
 struct KnownSize {
     /// The SIZE, with the path as sent.
@@ -40,31 +40,31 @@ enum StreamMode {
     Off,
 }
 
-/// What part of a file the next transfer is about.
+/// The part of a file that the next transfer is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Part {
     #[default]
     Whole,
-    /// From this offset on, by REST.
+    /// The rest of the file from this offset on, as REST has set it.
     From(u64),
     /// From this offset to another one, by RANG.
     Range(u64),
 }
 
-/// What is known of a transfer beside its command and its outcome.
+/// Details of a transfer beside its command and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferDetails {
-    /// Where its path counts from.
+    /// The working directory that the command's path is relative to.
     pub directory: Directory,
     /// The byte of the file that it begins at, as REST or RANG has set it.
     pub offset: u64,
     /// In which form the bytes are sent.
     pub representation: Representation,
-    /// What a hash of the relayed bytes is the hash of.
+    /// The part of the file that a hash of the relayed bytes covers.
     pub hashed_part: HashedPart,
     /// How the client's data connection is established.
     pub mode: DataMode,
-    /// Whether that is under TLS.
+    /// Whether the client's data connection is under TLS.
     pub protection: Protection,
     /// The code of the reply to its command that the client was sent, if it was sent one.
     pub reply: Option<u16>,
@@ -73,18 +73,18 @@ pub struct TransferDetails {
 /// A command that has changed files or directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
-    /// As sent: DELE, RNTO, MKD, RMD or SITE.
+    /// The command as sent: DELE, RNTO, MKD, RMD or SITE.
     pub command: Command,
-    /// Where its path counts from.
+    /// The working directory that the command's path is relative to.
     pub directory: Directory,
-    /// What was renamed, and where its path counts from, for RNTO.
+    /// For RNTO, the RNFR with the working directory that its path is relative to.
     pub renamed: Option<(Command, Directory)>,
     /// The code of the backend's reply.
     pub reply: u16,
 }
 
 impl BackendContext {
-    /// Whether the reply to this command says anything of all that.
+    /// Whether the reply to this command may change this state.
     pub fn is_about(command: &Command) -> bool {
         matches!(
             command.verb(),
@@ -168,7 +168,7 @@ impl BackendContext {
         None
     }
 
-    /// What is left of it for another login on the same connection, which may lead to another directory.
+    /// The state that remains for another login on the same connection, which may lead to another directory.
     pub fn for_next_login(self) -> Self {
         Self {
             directory: Directory::UNKNOWN,
@@ -193,12 +193,12 @@ impl BackendContext {
         }
     }
 
-    /// The next transfer is of a whole file, whatever REST and RANG have said.
+    /// The next transfer is of a whole file, whatever REST and RANG have set.
     pub fn forget_part(&mut self) {
         self.part = Part::Whole;
     }
 
-    /// What is known of a transfer that ends now; the file after one is whole again.
+    /// The details of a transfer that ends now; the file after it is whole again.
     pub fn end_transfer(
         &mut self,
         command: &Command,

@@ -1,4 +1,4 @@
-//! The loss of the backend: it says 421, ends its connection, or is dropped since it can't be understood any more.
+//! The loss of the backend: it sends 421, ends its connection, or is dropped since it can't be understood any more.
 
 use super::context::{BackendEnd, Context};
 use super::transfer::{Failure, Outcome};
@@ -47,8 +47,8 @@ impl State {
         matches!(self, Self::Transfer(transfer) if transfer.is_confirmed())
     }
 
-    /// The backend has said 2xx and is done, while bytes that it has sent are still on their way: vsftpd's idle timeout begins with
-    /// its 226, and a server that shuts down lets a transfer finish and hangs up at once. The client gets its file first.
+    /// The backend has sent 2xx and is done, while bytes that it has sent are still on their way: vsftpd's idle timeout begins
+    /// with its 226, and a server that shuts down lets a transfer finish and hangs up at once. The client gets its file first.
     fn postpone(self, end: BackendEnd, cx: &mut Context) -> Self {
         // Behind its 421 it may hang up.
         cx.backend_end.get_or_insert(end);

@@ -1,4 +1,5 @@
-//! What every state of a session may use and change: its configuration, what the client has said of itself, and the actions.
+//! Data that every state of a session may use and change: its configuration, what the client has sent about itself, and the
+//! actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub(super) const MAX_BAD_LINES: u32 = 20;
 /// a session busy without end.
 pub(super) const MAX_PRELIMINARIES: u32 = 16;
 
-/// What outlives each single state.
+/// Data that outlives each single state.
 #[derive(Debug)]
 pub(super) struct Context {
     pub config: SessionConfig,
@@ -31,7 +32,7 @@ pub(super) struct Context {
     pub host: Option<HostName>,
     /// The name of the proxy itself that HOST named instead.
     pub proxy_host: Option<HostName>,
-    /// Settings made before there was a backend to tell.
+    /// Settings made before there was a backend to send them to.
     pub settings: DeferredSettings,
     /// EPSV ALL was given; holds to the end of the session (RFC 2428 §4).
     pub only_epsv: bool,
@@ -59,16 +60,16 @@ pub(super) struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientPresence {
     Present,
-    /// It has closed its side, or both. Running work goes on, and input from before the end is handled in order.
+    /// The client has closed its side, or both. Running work goes on, and input from before the end is handled in order.
     Gone,
 }
 
 /// How a backend ends its control connection.
 #[derive(Debug)]
 pub(super) enum BackendEnd {
-    /// With this 421.
+    /// The backend has sent this 421.
     Said(Reply),
-    /// Without a word.
+    /// The backend has sent nothing.
     Lost,
 }
 

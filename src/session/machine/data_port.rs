@@ -17,7 +17,7 @@ use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::{PortMethod, PortMethods};
 use crate::outcome::DataMode;
 
-/// What a data port command says.
+/// The meaning of a data port command.
 enum PortCommand {
     /// EPSV ALL.
     OnlyEpsv,
@@ -34,17 +34,17 @@ pub(super) enum PortRequest {
     Eprt(SocketAddr),
 }
 
-/// What the client asked for, and how far the backend has been asked for it.
+/// The client's request for a data port, and how far the backend has been asked for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DataPortNegotiation {
     request: PortRequest,
-    /// How the backend was asked last.
+    /// The method by which the backend was asked last.
     last_method: PortMethod,
-    /// How it was asked so far.
+    /// The methods by which the backend was asked so far.
     tried: PortMethods,
-    /// What it refused, and not for the moment.
+    /// The methods that the backend refused, and not for the moment.
     refused: PortMethods,
-    /// What led to a port that could not be reached.
+    /// The methods that led to a port that could not be reached.
     unreached: PortMethods,
 }
 
@@ -199,7 +199,7 @@ impl DataPortNegotiation {
         self.unreached = self.unreached.and(self.last_method);
     }
 
-    /// What is to be avoided from now on, now that another way is known to be good.
+    /// The methods to be avoided from now on, now that another one is known to work.
     pub fn failed(&self) -> PortMethods {
         self.refused.and_all(self.unreached)
     }

@@ -1,4 +1,4 @@
-//! Servers that say the reply to a transfer twice (dionaea did).
+//! Servers that send the reply to a transfer twice (dionaea did).
 //!
 //! Clients take the first one, and so does the verdict. The second one must not become the answer to the client's next
 //! command, so a NOOP is sent as a fence: the same reply again before the NOOP's is dropped. Once a server is known to
@@ -13,7 +13,7 @@ use crate::ftp::reply::{Class, Reply};
 /// How often a reply may be repeated.
 const MAX_ECHOES: u32 = 3;
 
-/// What is known of a server's second replies.
+/// State of the replies that a server sends twice.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     /// The reply to a transfer, if nothing has been sent since.
@@ -28,18 +28,18 @@ enum Repetition {
     Twice,
 }
 
-/// What followed a transfer's 2xx before its data connections had ended.
+/// The replies that followed a transfer's 2xx before its data connections had ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surplus {
     #[default]
     None,
-    /// The same again.
+    /// The same reply came again.
     Same,
-    /// Something else.
+    /// A different reply came.
     Other,
 }
 
-/// The backend is to answer a NOOP of ours, and may say a transfer's reply again before that.
+/// The backend is to answer a NOOP of ours, and may send a transfer's reply again before that.
 #[derive(Debug)]
 pub(super) struct Fenced {
     pub login: Box<LoggedIn>,

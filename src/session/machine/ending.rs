@@ -14,15 +14,15 @@ pub enum Ending {
     ClientGone,
     /// No command for too long.
     Idle,
-    /// Not logged in in time.
+    /// The client was not logged in within the time limit.
     LoginTimeout,
     /// The client's TLS handshake failed.
     Handshake,
-    /// There is no certificate yet with which TLS could begin.
+    /// No certificate is available yet with which TLS could begin.
     NoCertificate,
     /// The backend could not be reached or verified.
     BackendUnavailable,
-    /// The backend said 421.
+    /// The backend sent 421.
     BackendClosed,
     /// The backend's control connection ended or became unsynchronised.
     BackendLost,
@@ -30,18 +30,18 @@ pub enum Ending {
     Drain,
     /// An operator has ended it.
     Terminated,
-    /// Too much nonsense, HTTP, or bytes behind AUTH.
+    /// The client sent too many malformed lines, HTTP, or bytes after AUTH.
     Abuse,
-    /// Too many failed logins.
+    /// The client had too many failed logins.
     Blocked,
-    /// Too many sessions at the site.
+    /// The site had too many sessions.
     SiteFull,
     /// The site is out of service.
     Maintenance,
 }
 
 impl Ending {
-    /// Its text in the log.
+    /// The text of the ending in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quit => "quit",
@@ -64,8 +64,8 @@ impl Ending {
 }
 
 impl State {
-    /// The client says no more. Its commands are carried out and answered, as by a server that reads on to the end: a
-    /// script may end its side behind its last command (`printf … | nc -N`).
+    /// The client has ended its side of the connection. Its commands are carried out and answered, as by a server that reads on
+    /// to the end: a script may end its side behind its last command (`printf … | nc -N`).
     pub(super) fn on_client_ended(self, cx: &mut Context) -> Self {
         cx.client = ClientPresence::Gone;
         match self {

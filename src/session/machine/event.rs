@@ -1,4 +1,4 @@
-//! What happens to a session, as reported by its driver.
+//! Events of a session, as reported by its driver.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::ftp::reply::Reply;
 use crate::ftp::server::{BackendProtection, PortMethods};
 use crate::policy::ClientIdentity;
 
-/// Something that happened.
+/// An event that the driver reports.
 #[derive(Debug)]
 pub enum Event {
     /// The client sent a command.
@@ -42,13 +42,13 @@ pub enum Event {
     Reply(Reply),
     /// The backend's control connection ended, or sent something that is not a reply.
     BackendGone,
-    /// Where the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
+    /// The address at which the driver listens for the backend, as `Action::ListenForBackend` asked; `None` if it can't.
     Listening(Option<SocketAddr>),
     /// The data port that `Action::PrepareData` asked for.
     Prepared(PreparedPort),
     /// Something happened to the transfer's data connections.
     Data(DataEvent),
-    /// It is time, as [`Machine::deadline`](super::Machine::deadline) has it.
+    /// The deadline has passed that [`Machine::deadline`](super::Machine::deadline) has returned.
     Expired,
     /// The process is to end: finish what runs, begin nothing.
     Drain,
@@ -58,7 +58,7 @@ pub enum Event {
     Terminate,
 }
 
-/// What the data connections of a transfer have to say.
+/// An event at the data connections of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataEvent {
     /// The backend's data connection is open, or the backend will open it: the command may be sent, except for an
@@ -86,28 +86,28 @@ pub enum DataEvent {
 /// A line that is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadLine {
-    /// Over the limit.
+    /// The line is longer than the limit.
     TooLong,
-    /// Not in the form of a command.
+    /// The line doesn't have the form of a command.
     Malformed(BadCommand),
 }
 
 /// A backend connection that is ready for USER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialled {
-    /// Whether its control connection runs over IPv6, where only EPSV makes sense.
+    /// Whether the backend's control connection runs over IPv6, where only EPSV makes sense.
     pub ipv6: bool,
     /// The 230 of a backend that requires no USER.
     pub welcome: Option<Reply>,
-    /// Whether it has to be sent PBSZ and PROT after the login.
+    /// Whether the backend has to be sent PBSZ and PROT after the login.
     pub protection: BackendProtection,
-    /// How it is not to be asked for data ports, as earlier sessions have found out.
+    /// The methods by which the backend is not to be asked for data ports, as earlier sessions have found out.
     pub avoid: PortMethods,
-    /// How long its reply to USER may take before another backend takes over; `None` if there is no other.
+    /// How long the backend's reply to USER may take before another backend takes over; `None` if there is no other.
     pub failover_timeout: Option<Duration>,
 }
 
-/// What became of `Action::PrepareData`.
+/// The result of `Action::PrepareData`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreparedPort {
     /// The client may connect to this port.

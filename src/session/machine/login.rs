@@ -24,7 +24,7 @@ use crate::ftp::server::{BackendProtection, NoUserReply};
 use crate::outcome::LoginResult;
 use crate::route::{Membership, Route};
 
-/// What is known of the backend at the other end of the connection, independent of the login.
+/// Properties of the backend at the other end of the connection, independent of the login.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
     pub ports: BackendPorts,
@@ -34,9 +34,9 @@ pub(super) struct Connection {
 /// How the client of a login has proven its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginProof {
-    /// By a password of its own, or as the backend has asked.
+    /// The client has sent a password of its own, or what the backend has asked for.
     Password,
-    /// By its certificate: the password was ours.
+    /// The client has shown its certificate: the password was ours.
     Certificate,
 }
 
@@ -101,7 +101,7 @@ enum LoginStep {
     },
 }
 
-/// What makes a backend's data connections private, in this order.
+/// A command that makes a backend's data connections private; they are sent in this order.
 #[derive(Debug, Clone, Copy)]
 enum ProtectionCommand {
     Pbsz,
@@ -239,7 +239,7 @@ impl Login {
         self.route.site.policy.commands.deny_length(line.len())
     }
 
-    /// Whether the user may not log in, whatever the backend says.
+    /// Whether the user may not log in, whatever the backend replies.
     fn is_refused(&self) -> bool {
         matches!(self.route.membership, Membership::Refused(_))
     }
@@ -400,7 +400,7 @@ impl Login {
         }
     }
 
-    /// The backend's judgement, or its greeting that stands for one.
+    /// Handles the backend's reply to `command`, or its greeting that stands for one.
     fn on_login_reply(mut self: Box<Self>, command: Verb, reply: Reply, cx: &mut Context) -> State {
         self.commit_backend(cx);
         self.wants_account = reply.number() == 332;
@@ -482,7 +482,7 @@ impl Login {
         State::Login(self)
     }
 
-    /// The login is done.
+    /// Completes the login.
     fn welcome(self: Box<Self>, welcome: Reply, cx: &mut Context) -> State {
         let rules = &self.route.site.policy.commands;
         let replay = cx.settings.after_login(&self.accepted, rules);

@@ -1,4 +1,4 @@
-//! What a session decides: a state machine without sockets, clock or tasks.
+//! The decisions of a session: a state machine without sockets, clock or tasks.
 //!
 //! Everything that happens to a session comes in as an [`Event`]; what is to be done about it comes out as [`Action`]s,
 //! in order. The driver in [`session`](super) does nothing but turn the one into the other, so tests and fuzzers can
@@ -16,12 +16,13 @@
 //!                                                                 └─┘ Discarding, Fenced     back into step after it
 //! ```
 //!
-//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns
-//! the next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for
-//! data ports, whose methods [`port_methods`](crate::ftp::port_methods) orders, `transfer` the one transfer that may run and its
-//! verdict, `restart_marker` the offset of the next one, `echo` what a server says twice, `backend_loss` the end of a session
-//! whose backend is lost, `backend_context` what is only recorded. Anything apart from these states is in `context`: TLS on the
-//! client's control connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a transfer's end.
+//! `state` has them all. [`Machine::handle`] hands an event to the state's own handler, which consumes the state and returns the
+//! next one. `pre_login`, `user` and `login` hold the first three, `ready` the commands after login, `data_port` those for data
+//! ports, whose methods [`port_methods`](crate::ftp::port_methods) orders, `transfer` the one transfer that may run and its
+//! verdict, `restart_marker` the offset of the next one, `echo` the replies that a server sends twice, `backend_loss` the end of
+//! a session whose backend is lost, `backend_context` what is only recorded. Anything apart from these states is in `context`:
+//! TLS on the client's control connection (`security`), `settings` that wait for a backend, the `queue` of what waits for a
+//! transfer's end.
 
 mod action;
 mod backend_context;
@@ -68,14 +69,14 @@ use state::State;
 pub use transfer::{AbortedBy, DataFailure, Failure, Outcome};
 pub use wait::{Clock, Deadline, Wait};
 
-/// What a session needs to know when it begins.
+/// The settings that a session needs when it begins.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// What the client is greeted with, behind the 220.
+    /// The text of the greeting, after the code 220.
     pub greeting: Arc<str>,
     /// Routes logins to sites.
     pub router: Arc<Router>,
-    /// Whether there is a certificate to show: one that is ordered may not be there yet.
+    /// Whether a certificate can be shown: one that is ordered may not be there yet.
     pub has_certificate: bool,
     /// Whether USER in clear text is refused.
     pub tls_required: bool,
@@ -91,13 +92,13 @@ pub struct SessionConfig {
     pub announcements: Arc<Announcements>,
     /// The names under which the proxy itself is known: HOST with one of them chooses nothing, unless a site has that name.
     pub own_names: Arc<HostNames>,
-    /// How long anything may take.
+    /// All time limits.
     pub timeouts: Timeouts,
     /// The passwords of users with a proven certificate.
     pub credentials: CredentialFiles,
 }
 
-/// What sessions share of one configuration, and look things up in.
+/// The tables of one configuration that sessions share and look things up in.
 #[derive(Debug, Clone)]
 pub struct SharedConfig {
     /// See [`SessionConfig::router`].
@@ -113,7 +114,7 @@ pub struct SharedConfig {
 }
 
 impl SessionConfig {
-    /// Those of a session from `client` to the address `local`.
+    /// The settings of a session from `client` to the address `local`.
     pub fn new(settings: &Settings, tables: SharedConfig, [client, local]: [IpAddr; 2]) -> Self {
         Self {
             greeting: Arc::clone(&settings.greeting),
@@ -132,7 +133,7 @@ impl SessionConfig {
     }
 }
 
-/// One session's decisions.
+/// The state machine of one session, which makes its decisions.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
@@ -170,7 +171,7 @@ impl Machine {
         }
     }
 
-    /// What is to be done next; all of it before the next event.
+    /// The next action to carry out; all actions come before the next event.
     pub fn next_action(&mut self) -> Option<Action> {
         self.cx.actions.pop_front()
     }
@@ -196,18 +197,18 @@ impl Machine {
         }
     }
 
-    /// What the session waits for.
+    /// The reason for which the session waits.
     pub fn wait(&self) -> Wait {
         self.state.wait(&self.cx)
     }
 
-    /// How long that may take.
+    /// The time limit for that.
     pub fn deadline(&self) -> Deadline {
         self.wait().deadline(&self.cx.config.timeouts)
     }
 
-    /// What the session waits for, with its beginning. An event that changes nothing extends no deadline: neither a 1yz,
-    /// nor a command while a transfer waits for its final reply.
+    /// The reason for which the session waits, with its beginning. An event that changes nothing extends no deadline: neither a
+    /// 1yz, nor a command while a transfer waits for its final reply.
     pub fn clock(&self) -> Clock {
         Clock {
             wait: self.wait(),
@@ -225,7 +226,7 @@ impl Machine {
         self.cx.login_clock == LoginClock::Stopped
     }
 
-    /// Whether the backend has ended the session, which the client isn't told before it has its file.
+    /// Whether the backend has ended the session, of which the client isn't informed before it has its file.
     pub fn has_backend_ended(&self) -> bool {
         self.cx.backend_end.is_some()
     }
@@ -235,7 +236,7 @@ impl Machine {
         matches!(&self.state, State::Login(login) if login.is_authenticating())
     }
 
-    /// Whether the client has said PROT and so knows which protection its data connections have.
+    /// Whether the client has sent PROT and so knows which protection its data connections have.
     pub fn has_chosen_protection(&self) -> bool {
         self.cx.security.is_protection_chosen()
     }
@@ -265,7 +266,7 @@ impl Machine {
         self.cx.proxy_host.as_ref()
     }
 
-    /// The protection level of data connections, as it stands now.
+    /// The protection level of data connections at present.
     pub fn protection(&self) -> Protection {
         self.cx.security.protection()
     }

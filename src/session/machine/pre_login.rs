@@ -12,12 +12,12 @@ use crate::ftp::answer::{self, Answer};
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::features;
 
-/// What HOST chooses.
+/// The choice that HOST makes.
 #[derive(Debug, PartialEq, Eq)]
 enum Chosen {
     /// The site that has this host.
     Site(HostName),
-    /// Nothing: it names the proxy itself, by an address or by this name.
+    /// No site: HOST names the proxy itself, by an address or by this name.
     Proxy(Option<HostName>),
 }
 
@@ -119,7 +119,7 @@ impl Context {
         Ok(())
     }
 
-    /// What an argument of HOST chooses.
+    /// The choice that an argument of HOST makes.
     fn chosen_by_host(&self, argument: &[u8]) -> Result<Chosen, Answer> {
         if let Some(address) = address_literal(argument) {
             // §3.1: the server's own address is a valid name for it, any other is not.

@@ -3,18 +3,18 @@
 /// The stage of a session with a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Not logged in yet.
+    /// The login is not complete yet.
     Login,
     /// Between commands, or waiting for the reply to one.
     Command,
     /// Waiting for the reply to EPSV, PASV or PORT.
     DataPort,
-    /// In a transfer.
+    /// In the middle of a transfer.
     Transfer,
 }
 
 impl Stage {
-    /// Its text in the log.
+    /// The stage's text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -28,22 +28,22 @@ impl Stage {
 /// Why a backend was dropped: there is no safe way to resynchronise with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// It sent a reply that no command had asked for.
+    /// The backend sent a reply that no command had asked for.
     UnsolicitedReply,
-    /// It answered with unexpected reply to the command.
+    /// The backend answered the command with an unexpected reply.
     UnexpectedReply,
-    /// It sent 1yz without end.
+    /// The backend sent 1yz without end.
     TooManyPreliminaries,
-    /// It didn't answer in time.
+    /// The backend didn't answer in time.
     ReplyTimeout,
-    /// It refused PBSZ or PROT P behind the login as well.
+    /// The backend refused PBSZ or PROT P after the login as well.
     ProtectionRefused,
-    /// It answered ABOR, and said nothing of the transfer.
+    /// The backend answered ABOR, but sent no reply to the transfer.
     AbortIgnored,
 }
 
 impl ProtocolError {
-    /// Its text in the log.
+    /// The error's text in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnsolicitedReply => "unsolicited reply",

@@ -54,8 +54,8 @@ impl Queue {
         self.0.len() < MAX_QUEUED && !self.holds_quit()
     }
 
-    /// The same while an upload's end is checked: an ABOR, or the end of the connection, may follow the queued lines,
-    /// and those count.
+    /// Whether the queue takes one more line while an upload's end is checked: an ABOR, or the end of the connection, may follow
+    /// the queued lines, and those count.
     pub fn has_room_while_judging(&self) -> bool {
         self.0.len() < MAX_QUEUED_WHILE_JUDGING
     }

@@ -43,9 +43,9 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     pub login: Box<LoggedIn>,
-    /// How many: one, or the STATs that have outlasted a transfer.
+    /// The number of replies: one, or the STATs that have outlasted a transfer.
     pub pending_replies: NonZeroUsize,
-    /// The command, if its reply says something of the transfers that follow, or that is recorded.
+    /// The command, if its reply matters to the transfers that follow, or is recorded.
     pub tracked: Option<Command>,
 }
 
@@ -77,7 +77,7 @@ impl LoggedIn {
         }
     }
 
-    /// These methods have failed, and another one works: the backend is asked by that one first from now on, in other
+    /// Records that these methods have failed and another one works: the backend is asked by that one first from now on, in other
     /// sessions as well.
     pub fn avoid(&mut self, methods: PortMethods, cx: &mut Context) {
         let known = &mut self.connection.ports.avoid;

@@ -13,12 +13,12 @@ use crate::ftp::command::{Command, Verb};
 use crate::ftp::reply::{Class, Reply};
 use crate::outcome::Direction;
 
-/// What part of a file the backend takes for the next transfer command.
+/// The part of a file that the backend applies the next transfer command to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RestartMarkers {
     /// The offset at which REST makes it begin.
     offset: Marker,
-    /// What RANG (draft-bryan-ftp-range) leaves of it.
+    /// The byte range that RANG (draft-bryan-ftp-range) sets for it.
     range: Marker,
 }
 
@@ -26,9 +26,9 @@ pub(super) struct RestartMarkers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Marker {
     None,
-    /// What the client said, and the backend has accepted.
+    /// The client has sent a value, and the backend has accepted it.
     Pending,
-    /// The same behind a listing, across which it holds: it is for the file that follows.
+    /// The client's value is still in force after a listing, across which it holds: it is for the file that follows.
     Held,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Discarding {
 }
 
 impl RestartMarkers {
-    /// Files are whole.
+    /// The backend holds no marker: files are whole.
     pub const NONE: Self = Self {
         offset: Marker::None,
         range: Marker::None,

@@ -13,11 +13,11 @@ use crate::policy::ClientIdentity;
 /// The client's control connection, as far as TLS goes.
 #[derive(Debug)]
 pub(super) enum Security {
-    /// Clear text.
+    /// The connection is in clear text.
     Off,
     /// AUTH was accepted; the handshake is under way.
     Upgrading(Protection),
-    /// Under TLS.
+    /// The connection is under TLS.
     On {
         /// The server name that the client sent, if it is a host name.
         sni: Option<HostName>,
@@ -33,9 +33,9 @@ pub(super) enum Security {
 /// How the protection level of data connections was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenBy {
-    /// The default: of the listener, or of AUTH. The client may not know it.
+    /// The level is the default: of the listener, or of AUTH. The client may not know it.
     Default,
-    /// The client, by PROT.
+    /// The client has chosen the level, by PROT.
     Client,
 }
 
@@ -70,7 +70,7 @@ impl Security {
         }
     }
 
-    /// Whether the client has said PROT and so knows what is in force.
+    /// Whether the client has sent PROT and so knows what is in force.
     pub fn is_protection_chosen(&self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl Security {
         )
     }
 
-    /// The protection level of data connections, as it stands now.
+    /// The protection level of data connections at present.
     pub fn protection(&self) -> Protection {
         match self {
             Self::On { protection, .. } => *protection,
@@ -175,7 +175,7 @@ pub(super) fn on_auth(state: State, argument: &[u8], cx: &mut Context) -> State 
 }
 
 impl State {
-    /// The handshake is done.
+    /// Records that the handshake is done.
     pub(super) fn on_secured(
         self,
         sni: Option<HostName>,

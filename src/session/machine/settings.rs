@@ -41,7 +41,7 @@ impl DeferredSettings {
         self.0.clear();
     }
 
-    /// What is replayed to the backend before USER, but for what the site denies.
+    /// The settings that matter to the login, replayed to the backend before USER, but for those that the site denies.
     pub fn before_user(&self, rules: &CommandRules) -> Replay {
         Replay(
             self.allowed(rules)
@@ -51,8 +51,8 @@ impl DeferredSettings {
         )
     }
 
-    /// What is replayed to the backend after login: everything that it has not `accepted` before, including what it
-    /// refused and what was set since.
+    /// The settings to replay to the backend after login: everything that it has not `accepted` before, including what it refused
+    /// and what was set since.
     pub fn after_login(&self, accepted: &[Command], rules: &CommandRules) -> Replay {
         Replay(
             self.allowed(rules)
@@ -70,7 +70,7 @@ impl DeferredSettings {
 }
 
 impl Replay {
-    /// The next setting to tell.
+    /// The next setting to send.
     pub fn next(&mut self) -> Option<Command> {
         self.0.pop_front()
     }

@@ -48,7 +48,7 @@ pub(super) enum State {
     Fenced(Fenced),
     /// A transfer is running.
     Transfer(Transfer),
-    /// Over; the last action was [`Action::Close`].
+    /// The session is over; the last action was [`Action::Close`].
     Closed,
 }
 
@@ -66,9 +66,9 @@ impl Machine {
     }
 }
 
-/// Which state takes which event.
+/// Dispatch of each event to the state's handler.
 impl State {
-    /// What follows from an event.
+    /// Handles an event; returns the next state.
     fn on(self, event: Event, cx: &mut Context) -> Self {
         match (event, self) {
             (Event::Command(command), state) => state.on_command(command, cx),
@@ -146,7 +146,7 @@ impl State {
     }
 }
 
-/// What several of them take in the same way.
+/// Events that several states handle in the same way.
 impl State {
     /// A line that is not a command, new or from the queue.
     pub fn on_bad_line(self, bad: BadLine, cx: &mut Context) -> Self {
@@ -222,7 +222,7 @@ impl State {
         }
     }
 
-    /// What the session waits for.
+    /// The reason for which the session waits.
     pub fn wait(&self, cx: &Context) -> Wait {
         if let Self::Login(login) = self
             && let Some(time) = login.failover_timeout()
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    /// Its name, for the record of an event that it can't take.
+    /// The state's name, for the record of an event that it can't handle.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoBackend(_) => "NoBackend",
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    /// Where the login leads, once one has named a site.
+    /// The route of the login, once one has named a site.
     pub fn route(&self) -> Option<&Route> {
         let logged_in: &LoggedIn = match self {
             Self::NoBackend(_) | Self::Closed => return None,

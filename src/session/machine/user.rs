@@ -11,9 +11,9 @@ use crate::outcome::LoginResult;
 use crate::policy::Admission;
 use crate::route::{Membership, Route};
 
-/// What a USER names.
+/// The meaning of a USER's argument.
 pub(super) enum ResolvedUser {
-    /// Nothing: it has been refused.
+    /// The USER has been refused.
     Refused,
     /// A host that no site has.
     NoSite,
@@ -71,7 +71,7 @@ impl Context {
         }
     }
 
-    /// What the site that a login leads to makes of the client's certificate.
+    /// The decision about the client's certificate of the site that a login leads to.
     pub fn admission(&self, route: &Route) -> Admission {
         let lapsed = self.lapsed_certificate.as_deref();
         let certificate = lapsed.or(self.security.certificate());
@@ -81,8 +81,8 @@ impl Context {
         }
     }
 
-    /// Whether that site lets the client in as far as certificates go: to be asked before each USER that a backend is sent. The
-    /// driver knows of the route already.
+    /// Whether the route's site lets the client in as far as certificates go: to be asked before each USER that a backend is
+    /// sent. The driver knows of the route already.
     pub fn admit_certificate(&mut self, route: &Route) -> Result<(), Admission> {
         match self.admission(route) {
             Admission::NotAsked => Ok(()),
@@ -122,7 +122,7 @@ impl Context {
 }
 
 impl Dialling {
-    /// Has the driver dial, if the site serves this client now.
+    /// Makes the driver dial, if the site serves this client now.
     pub fn begin(route: Route, cx: &mut Context) -> State {
         let policy = &route.site.policy;
         if !policy.clients.admit(cx.config.client) {

@@ -1,15 +1,15 @@
-//! What a session waits for, for how long, and how often its time begins anew.
+//! Reasons for which a session waits, for how long, and how often its time begins anew.
 
 use std::time::Duration;
 
 use crate::config::Timeouts;
 
-/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another
-/// connection: lftp's ^C says ABOR and then closes its data connection as if the file were whole.
+/// How long a plaintext upload's end waits for an ABOR or the control connection's end, which travel on another connection:
+/// lftp's ^C sends ABOR and then closes its data connection as if the file were whole.
 const UPLOAD_GRACE: Duration = Duration::from_millis(50);
 
-/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close
-/// may be what fails; one that doesn't has said all the same that it has the file.
+/// How long a backend may take to close an upload's data connection after its 2xx. Servers close it before, since a close may be
+/// what fails; one that doesn't has confirmed all the same that it has the file.
 const SINK_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the rest of an upload under TLS may take after its client has ended its control connection: what it sent before
@@ -39,7 +39,8 @@ pub enum Wait {
     FinalReply,
     /// An ABOR, or the end of the control connection, behind a plaintext upload's end.
     UploadGrace,
-    /// The same behind the end of an upload under TLS, but no longer than for what the client has said already.
+    /// An ABOR, or the end of the control connection, after the end of an upload under TLS: waited for only until all input that
+    /// the client has sent already is handled.
     PendingInput,
     /// The backend's end of an upload's data connection, behind its 2xx.
     SinkEnd,
@@ -51,27 +52,27 @@ pub enum Wait {
     Data,
 }
 
-/// When the driver is to say [`Event::Expired`](super::Event::Expired), unless the [`Clock`] changes before that.
+/// When the driver is to report [`Event::Expired`](super::Event::Expired), unless the [`Clock`] changes before that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
     /// When the time for the login is over, which is counted from accept.
     Login,
     /// When this time is over.
     After(Duration),
-    /// The same, and first all input of the client up to then is delivered, however late that is.
+    /// When this time is over, and after all input of the client up to then is delivered, however late that is.
     AfterInput(Duration),
     /// As soon as all input of the client is delivered, and at the latest when this time is over.
     OnceInputIsDelivered(Duration),
     /// When this time is over since the transfer's last byte.
     AfterLastByte(Duration),
-    /// Not at all.
+    /// Without a time limit.
     Never,
 }
 
-/// What the session waits for, and since when: the time runs on until this is another one.
+/// The reason for which the session waits, and since when: the time runs on until this value changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// What for.
+    /// The reason for the wait.
     pub(super) wait: Wait,
     /// Since which command of the client's or, outside of transfers, of ours to the backend.
     pub(super) restarts: u64,

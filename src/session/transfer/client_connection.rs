@@ -50,7 +50,7 @@ pub(super) enum ClientArrival {
     Pending,
     /// A connection that was refused: the failure of the transfer if it was the client's.
     Refused(DataFailure),
-    /// The client.
+    /// The client has connected.
     Connected,
     /// No connection will come.
     Failed(DataFailure),
@@ -59,7 +59,7 @@ pub(super) enum ClientArrival {
 /// The client's connection of a transfer that begins.
 #[derive(Debug)]
 pub(super) enum ClientLeg {
-    /// As it was prepared by PASV or PORT.
+    /// The client's connection as PASV or PORT has prepared it.
     Prepared(PreparedClient),
     /// The client has connected; `None` once its leg is being opened.
     Accepted(Option<AcceptedClient>),
@@ -77,14 +77,14 @@ pub(super) struct AcceptedClient {
 /// How far a client got before its transfer command.
 #[derive(Debug)]
 pub(super) enum ClientProgress {
-    /// Connected.
+    /// The client has connected; no handshake has begun.
     Connected(DataConnection),
     /// Through its handshake, or not.
     Early(io::Result<EarlyConnection>),
 }
 
 impl AcceptedClient {
-    /// Its connection, if nothing has been read of TLS and answered there.
+    /// The client's connection, if no TLS has been read and answered on it.
     pub(super) fn into_arrived(self) -> Option<DataConnection> {
         match self.progress {
             ClientProgress::Connected(arrived) => Some(arrived),
@@ -112,7 +112,7 @@ impl AcceptedClient {
     }
 }
 
-/// Active mode.
+/// Connects to the client, in active mode.
 pub(super) async fn connect_to_client(
     to: SocketAddr,
     from: IpAddr,

@@ -31,14 +31,14 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// One is there.
+    /// A presence that starts with a connection.
     pub fn new() -> Self {
         Self {
             failure: watch::Sender::new(None),
         }
     }
 
-    /// Waits until one is there.
+    /// Waits until a connection is there.
     ///
     /// # Errors
     /// If none follows a stranger in time.
@@ -92,7 +92,8 @@ pub(super) async fn open_client<E: LegEnd>(
     }
 }
 
-/// Does the handshake with a client that is the right one whatever it presents: we have connected to where it said.
+/// Performs the handshake with a client that is the right one whatever it presents: we have connected to the address that it
+/// sent.
 async fn secure_without_proof<E: LegEnd>(
     arrived: DataConnection,
     tls: Option<&DataTls>,
@@ -154,7 +155,7 @@ pub(super) async fn accept_client(
     }
 }
 
-/// Does the handshake with the connection that came. Where the client has to name its session, a connection that isn't its
+/// Performs the handshake with the connection that came. Where the client has to name its session, a connection that isn't its
 /// own is a stranger's, and the next one is accepted.
 async fn authenticate<E: LegEnd>(
     accepted: AcceptedClient,
@@ -219,7 +220,7 @@ async fn after(time_limit: impl Future<Output = ()>, stranger: Option<DataFailur
     }
 }
 
-/// Does the handshake with a connection to a leased port, and checks its proof.
+/// Performs the handshake with a connection to a leased port, and checks its proof.
 async fn secure_leased<E: LegEnd>(
     lease: &Lease,
     arrived: DataConnection,

@@ -1,7 +1,7 @@
 //! Clients that begin the TLS handshake of their data connection before they send the transfer command.
 //!
-//! aioftp, ArxOne's and CoreFTP's libraries, and jlaffaye/ftp for years, wait for its end with the command. curl says its other
-//! commands only once a second until it is over. Most clients wait for the command's 150, and say nothing until then.
+//! aioftp, ArxOne's and CoreFTP's libraries, and jlaffaye/ftp for years, wait for its end with the command. curl sends its other
+//! commands only once a second until it is over. Most clients wait for the command's 150, and send nothing until then.
 //!
 //! Bytes that a client can be sent before the transfer is known are sent at once. In TLS 1.3 the client waits for no more,
 //! and the rest of the handshake is done when the direction is known: the tickets that belong to it would cost an upload its
@@ -25,12 +25,12 @@ use crate::session::client_handshake;
 use crate::tls::DataTls;
 use crate::tls::binding::{ConnectionTls, Proof};
 
-/// What a handshake takes that begins before the transfer command.
+/// Parameters of a handshake that begins before the transfer command.
 #[derive(Debug)]
 pub struct EarlyHandshake {
-    /// As PROT stands, with the tickets of a download.
+    /// The TLS of the protection level at present, with the tickets of a download.
     pub tls: DataTls,
-    /// How long it may take.
+    /// Time limit of the handshake.
     pub time_limit: Duration,
 }
 
@@ -87,7 +87,7 @@ async fn proceed(
 }
 
 impl EarlyConnection {
-    /// Does the rest of the handshake, for a transfer in this direction.
+    /// Completes the handshake, for a transfer in this direction.
     pub(super) async fn finish(self, direction: Direction) -> io::Result<(Stream, Proof)> {
         let stream = match self.handshake {
             Handshake::OverForClient(rest) => {

@@ -1,4 +1,4 @@
-//! What broke a transfer's data connections, kept until the session takes the failure.
+//! The fault that broke a transfer's data connections, kept until the session takes the failure.
 //!
 //! A server that refuses a transfer closes its data connection as well, and its reply may arrive later. The session
 //! handles replies first; a fault that it never takes is a consequence of the refusal, and is not logged.
@@ -27,7 +27,7 @@ struct ConnectionFault {
     error: HandshakeFault,
 }
 
-/// What a data connection was doing.
+/// The phase of a data connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FaultStage {
     /// The peer was to connect to us.
@@ -43,7 +43,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs them.
+    /// Logs the faults.
     pub(super) fn log(&self) {
         for fault in self.lock().drain(..) {
             fault.log();

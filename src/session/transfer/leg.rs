@@ -1,4 +1,4 @@
-//! What both legs of a transfer have in common while they are opened.
+//! Operations that both legs of a transfer have in common while they are opened.
 
 use std::io;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::session::machine::DataFailure;
 /// How much of a refused upload is read and thrown away: what a client has sent before it could have its reply.
 const MAX_REFUSED_BYTES: u64 = 1 << 20;
 
-/// What a leg becomes: the source of the bytes, or their sink.
+/// The result of opening a leg: the source of the bytes, or their sink.
 pub(super) trait LegEnd: Sized {
     /// Without TLS; `read` has been read already, which is part of a file only where this is its source.
     fn plain(socket: TcpStream, read: Vec<u8>) -> Self;
 
-    /// Does the handshake with a client, of which `read` has been read already.
+    /// Performs the handshake with a client, of which `read` has been read already.
     async fn to_client(
         socket: TcpStream,
         config: Arc<ServerConfig>,
         read: Vec<u8>,
     ) -> io::Result<Self>;
 
-    /// Does the handshake with a backend.
+    /// Performs the handshake with a backend.
     async fn to_backend(
         socket: TcpStream,
         config: Arc<ClientConfig>,
@@ -47,7 +47,7 @@ pub(super) trait LegEnd: Sized {
     /// The certificates that a client has shown.
     fn client_certificates(&self) -> &[CertificateDer<'static>];
 
-    /// Closes it after the backend has refused the transfer, so that the client can still read the reply.
+    /// Closes the leg after the backend has refused the transfer, so that the client can still read the reply.
     async fn close_after_refusal(self);
 }
 
@@ -135,7 +135,7 @@ impl LegEnd for Sink {
     async fn close_after_refusal(self) {}
 }
 
-/// Does a handshake, unless it is `too_late` first, and counts its result.
+/// Performs a handshake, unless it is `too_late` first, and counts its result.
 pub(super) async fn secure<E: LegEnd>(
     handshake: impl Future<Output = io::Result<E>>,
     too_late: impl Future<Output = DataFailure>,
@@ -155,7 +155,7 @@ pub(super) async fn secure<E: LegEnd>(
     done
 }
 
-/// What a handshake that was of this kind counts as.
+/// The result that a successful handshake of this kind counts as.
 pub(super) fn succeeded(kind: Option<HandshakeKind>) -> DataHandshake {
     match kind {
         Some(HandshakeKind::Resumed) => DataHandshake::Resumed,
@@ -164,7 +164,7 @@ pub(super) fn succeeded(kind: Option<HandshakeKind>) -> DataHandshake {
 }
 
 impl TransferContext {
-    /// A handshake has ended.
+    /// Notes that a handshake has ended.
     pub(super) fn note_handshake(&self, leg: Leg, result: DataHandshake) {
         self.metrics.data_handshake(leg, result);
         if leg == Leg::Client {

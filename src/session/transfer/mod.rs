@@ -1,11 +1,11 @@
 //! One transfer and its data connections: made ready at PASV or PORT, opened by the transfer command, ended by the verdict.
 //!
-//! `prepared` is what there is before the command, `running` what the session has of it then. Both legs live in one task (`task`),
-//! which reports [`DataEvent`](super::machine::DataEvent)s and takes [`Order`]s. `client_leg` accepts and
-//! authenticates the client, `backend_leg` does its part with the backend, and what they become is a
+//! `prepared` holds a transfer's data connections before the command, `running` the session's side of them after it. Both legs
+//! live in one task (`task`), which reports [`DataEvent`](super::machine::DataEvent)s and takes [`Order`]s. `client_leg` accepts
+//! and authenticates the client, `backend_leg` does its part with the backend, and what they become is a
 //! [source](crate::net::data::source::Source) and a [sink](crate::net::data::sink::Sink). Whatever ends the task drops its
-//! sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the order to finish
-//! it; the source's only until the source has ended and been answered with our own end.
+//! sockets, and while the lingering of one is armed, its peer sees a reset. The sink's is armed until the order to finish it; the
+//! source's only until the source has ended and been answered with our own end.
 
 mod backend_leg;
 mod client_arrival;
@@ -41,10 +41,10 @@ pub use running::RunningData;
 pub use stats::TransferStats;
 pub use throttle::{ThrottledTime, TransferLimits};
 
-/// What a transfer's task needs from its session.
+/// The parts of a session that a transfer's task needs.
 #[derive(Debug)]
 pub struct TransferContext {
-    /// Which way the bytes go.
+    /// The direction of the bytes.
     pub direction: Direction,
     /// The backend leg's TLS.
     pub backend_tls: Option<BackendSessionTls>,
@@ -58,19 +58,19 @@ pub struct TransferContext {
     pub site: String,
     /// The session of the transfer.
     pub session: SessionId,
-    /// What its backend knows it by, if it was told: for the log.
+    /// The session's id as its backend knows it, if it was sent it: for the log.
     pub sent_id: Option<GlobalSessionId>,
     /// The client's address, which is not that of a load balancer's connection.
     pub client: IpAddr,
     /// How an upload under TLS has to end.
     pub close_notify: CloseNotify,
-    /// Where finished sinks are left to be drained.
+    /// The finished sinks that are left to be drained.
     pub lingering: Lingering,
-    /// What broke the connections.
+    /// The faults that broke the connections.
     pub faults: Faults,
-    /// How fast it may be, if it is limited.
+    /// The limits of its rate, if it is limited.
     pub limits: Option<TransferLimits>,
-    /// What is found out for its records.
+    /// The measurements for the transfer's records.
     pub stats: TransferStats,
 }
 

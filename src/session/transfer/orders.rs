@@ -1,8 +1,8 @@
 //! The orders from the session to a transfer's task, and the deadlines that start with them.
 //!
-//! A backend that fetches a file from tape says 150 after minutes. Until then many clients begin no handshake (Python's
-//! ftplib, FileZilla), nor do some backends. So no deadline of either side starts before the backend's 1yz, which has
-//! to come within `timeouts.backend_reply`.
+//! A backend that fetches a file from tape sends 150 after minutes. Until then many clients begin no handshake (Python's ftplib,
+//! FileZilla), nor do some backends. So no deadline of either side starts before the backend's 1yz, which has to come within
+//! `timeouts.backend_reply`.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OrderState {
     order: Option<Order>,
-    /// When the first came that implies [`Order::TransferStarted`].
+    /// When the first order came that implies [`Order::TransferStarted`].
     started_at: Option<Instant>,
     /// How long the client may then send nothing on a connection under TLS.
     silence: Option<Duration>,
@@ -102,7 +102,7 @@ impl OrderReceiver {
         self.last.borrow().refused
     }
 
-    /// Whether the backend has said its 1yz.
+    /// Whether the backend has sent its 1yz.
     pub fn has_transfer_started(&self) -> bool {
         self.last.borrow().started_at.is_some()
     }

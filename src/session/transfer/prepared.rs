@@ -26,7 +26,7 @@ use crate::tls::DataTls;
 pub struct PreparedData {
     pub(super) backend: PendingConnection,
     pub(super) client: PreparedClient,
-    /// From [`PreparedData::prepared`] on, if the client connects.
+    /// The hold on the lease, from [`PreparedData::prepared`] on, if the client connects.
     pub(super) lease: Option<LeaseHold>,
     pub(super) order_sender: watch::Sender<OrderState>,
     pub(super) orders: OrderReceiver,

@@ -17,7 +17,7 @@ use crate::base::task::Task;
 use crate::passive::LeaseHold;
 use crate::session::machine::{DataEvent, DataFailure};
 
-/// How long a transfer runs before the log tells of it.
+/// The running time after which the log reports a transfer as one that takes long.
 pub(super) const LONG_TRANSFER: Duration = Duration::from_secs(60);
 
 /// How long the port of a refused transfer waits for a client that has connected just before, and for its handshake.
@@ -33,13 +33,13 @@ pub struct RunningData {
     pub(super) ports: mpsc::Sender<DataEndpoint>,
     pub(super) moved: Arc<AtomicU64>,
     pub(super) began: Instant,
-    /// None where we connect to the client.
+    /// The client's data port; `None` where we connect to the client.
     pub(super) port: Option<ClientPort>,
-    /// For how long its rate has held it back, if it is limited.
+    /// For how long the rate limit has held the transfer back, if it is limited.
     pub(super) throttled: Option<ThrottledTime>,
     pub(super) faults: Faults,
     pub(super) stats: TransferStats,
-    /// When it is told of as one that takes long; `None` once it has been.
+    /// When the log reports it as one that takes long; `None` once it has been.
     pub(super) tell_at: Option<Instant>,
     pub(super) task: Task<()>,
 }
@@ -71,7 +71,7 @@ impl RunningData {
         event
     }
 
-    /// Ends everything: the transfer is complete.
+    /// Ends all connections: the transfer is complete.
     pub fn complete(self) {
         if let Some(port) = &self.port {
             port.lease.complete();
@@ -121,17 +121,17 @@ impl RunningData {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// For how long its rate has held it back, if it is limited.
+    /// For how long the rate limit has held the transfer back, if it is limited.
     pub fn throttled(&self) -> Option<Duration> {
         self.throttled.as_ref().map(ThrottledTime::get)
     }
 
-    /// What has been found out for its records.
+    /// The measurements for the transfer's records.
     pub fn stats(&self) -> &TransferStats {
         &self.stats
     }
 
-    /// Resolves when it has run for so long that the log tells of it, unless it has been told.
+    /// Resolves when it has run for so long that the log reports it, unless that has been done.
     pub fn tell_at(&self) -> impl Future<Output = ()> + use<> {
         let time = self.tell_at;
         async move {
@@ -142,7 +142,7 @@ impl RunningData {
         }
     }
 
-    /// The log has been told that it takes long.
+    /// Records that it has been logged as one that takes long.
     pub fn note_told(&mut self) {
         self.tell_at = None;
     }

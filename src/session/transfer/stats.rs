@@ -1,5 +1,5 @@
-//! What is found out of a transfer while it runs, for its records: its handshake with the client and, where a transfer log
-//! tells of it, when its first byte came and the hash of its content.
+//! Measurements of a transfer while it runs, for its records: its handshake with the client and, where a transfer log includes
+//! them, when its first byte came and the hash of its content.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -14,17 +14,17 @@ use crate::observe::transfer_log::ToldOfContent;
 use crate::observe::transfer_log::record::Sha256;
 use crate::outcome::DataHandshake;
 
-/// What is found out of one transfer.
+/// The measurements of one transfer.
 #[derive(Debug, Clone)]
 pub struct TransferStats(Arc<Measurements>);
 
 struct Measurements {
     began: Instant,
     told: ToldOfContent,
-    /// Of the client's data connection that came last.
+    /// The handshake of the client's data connection that came last.
     handshake: Mutex<Option<DataHandshake>>,
     first_byte: OnceLock<Duration>,
-    /// Of the bytes so far.
+    /// The hash of the bytes so far.
     hash: Option<Mutex<digest::Context>>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for Measurements {
 }
 
 impl TransferStats {
-    /// Of a transfer that begins now.
+    /// The measurements of a transfer that begins now.
     pub fn new(told: ToldOfContent) -> Self {
         let hash = (told == ToldOfContent::Hash)
             .then(|| Mutex::new(digest::Context::new(&digest::SHA256)));
@@ -64,7 +64,7 @@ impl TransferStats {
         *lock(&self.0.handshake)
     }
 
-    /// From the beginning to the first byte.
+    /// The time from the beginning to the first byte.
     pub fn first_byte(&self) -> Option<Duration> {
         self.0.first_byte.get().copied()
     }

@@ -43,7 +43,7 @@ where
     }
 }
 
-/// What it says next, if anything.
+/// The next event of the transfer, if any.
 async fn next(data: &mut RunningData) -> Option<DataEvent> {
     timeout(Duration::from_secs(1), data.event()).await.ok()
 }
@@ -291,7 +291,7 @@ async fn the_port_of_a_refused_transfer_is_left_to_a_session_that_waits_for_it()
     assert!(began.elapsed() < LATE_ARRIVAL);
 }
 
-/// Its handshake proves whose it is, so that the port needs no cooldown.
+/// The handshake proves whose connection it is, so that the port needs no cooldown.
 #[tokio::test(start_paused = true)]
 async fn the_port_of_a_refused_transfer_is_left_when_the_client_that_has_come_is_done() {
     let refused = Refused::new().await;

@@ -1,4 +1,4 @@
-//! Holds a transfer back as its site's and its session's rate say, and measures for how long.
+//! Holds a transfer back to its site's and its session's rate, and measures for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use crate::observe::metrics::Metrics;
 use crate::outcome::Direction;
 use crate::policy::Rates;
 
-/// What a socket may take in ahead, as the time in which the rate moves that.
+/// The most that a socket may buffer ahead, as the time in which the rate moves that.
 const AHEAD: Duration = Duration::from_millis(500);
 
-/// What a socket takes in ahead at least: the kernel's own size for a new connection.
+/// The least that a socket's buffer may hold: the kernel's own size for a new connection.
 const SMALLEST_BUFFER: usize = 64 * 1024;
 
 /// The largest size of a socket's buffer that can be asked for (net.core.rmem_max). Beyond it the kernel finds the size.
@@ -26,22 +26,22 @@ const LARGEST_BUFFER: usize = 200 * 1024;
 /// The limits of a transfer that has them.
 #[derive(Debug, Clone)]
 pub struct TransferLimits {
-    /// As the session's configuration has them.
+    /// The rates, as the session's configuration has them.
     pub rates: Rates,
-    /// What the sessions of the site share.
+    /// The bandwidth that the sessions of the site share.
     pub site: Arc<SiteBandwidth>,
-    /// What all transfers of the session share.
+    /// The bandwidth that all transfers of the session share.
     pub session: Arc<SessionBandwidth>,
     /// For how long this transfer has been held back.
     pub throttled: ThrottledTime,
 }
 
-/// A time that grows.
+/// A duration that grows.
 #[derive(Debug, Clone, Default)]
 pub struct ThrottledTime(Arc<AtomicU64>);
 
 impl ThrottledTime {
-    /// So far.
+    /// The time held back so far.
     pub fn get(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
@@ -53,9 +53,9 @@ impl ThrottledTime {
 }
 
 impl TransferLimits {
-    /// Has the kernel take in less than it likes to, where the rate is low: the peer would be done long before the bytes are
-    /// on the other side. A backend's 226 would be followed by minutes in which its control connection is idle, and a client
-    /// would wait as long for the reply to its upload.
+    /// Makes the kernel buffer less than it would, where the rate is low: the peer would be done long before the bytes are on the
+    /// other side. A backend's 226 would be followed by minutes in which its control connection is idle, and a client would wait
+    /// as long for the reply to its upload.
     pub fn set_buffer(&self, socket: &TcpStream) {
         let Some(rate) = self.rates.lowest() else {
             return;
@@ -78,7 +78,7 @@ pub(super) struct TransferThrottle<'a> {
 }
 
 impl<'a> TransferThrottle<'a> {
-    /// Of a transfer whose bytes begin to flow.
+    /// The throttle of a transfer whose bytes begin to flow.
     pub fn new(
         limits: &'a TransferLimits,
         metrics: &'a Metrics,

@@ -22,15 +22,15 @@ use crate::tls::certificate::{CertificateError, CertificatePair, ConfiguredCerti
 pub struct BackendClientCertificate {
     files: KeyPairFiles,
     in_use: ArcSwap<CertificatePair>,
-    /// What was found when the configuration was loaded.
+    /// The certificate as found when the configuration was loaded.
     loaded: ConfiguredCertificate,
 }
 
-/// Those of one configuration, by their files.
+/// The client certificates of one configuration, by their files.
 #[derive(Debug, Default, Clone)]
 pub struct BackendClientCertificates(HashMap<KeyPairFiles, Arc<BackendClientCertificate>>);
 
-/// Loads those of a configuration.
+/// Loads the client certificates of a configuration.
 #[derive(Debug)]
 pub struct BackendClientCertificateLoader<'f> {
     loaded: BackendClientCertificates,
@@ -61,17 +61,17 @@ impl BackendClientCertificate {
         })
     }
 
-    /// What was found when the configuration was loaded: a former one may have stayed in use then.
+    /// The certificate as found when the configuration was loaded: a former one may have stayed in use then.
     pub(in crate::tls) fn loaded(&self) -> &ConfiguredCertificate {
         &self.loaded
     }
 
-    /// Where it lies.
+    /// The paths of its files.
     pub fn files(&self) -> &KeyPairFiles {
         &self.files
     }
 
-    /// What new sessions show.
+    /// The pair that new sessions show.
     pub fn in_use(&self) -> Arc<CertificatePair> {
         self.in_use.load_full()
     }
@@ -111,14 +111,15 @@ impl<'f> BackendClientCertificateLoader<'f> {
         Ok(certificate)
     }
 
-    /// All that were loaded.
+    /// All certificates that were loaded.
     pub fn loaded(self) -> BackendClientCertificates {
         self.loaded
     }
 }
 
 impl BackendClientCertificates {
-    /// Those whose files held what isn't valid when they were loaded, so that a former one has stayed in use; and why.
+    /// The certificates whose files held no valid pair when they were loaded, so that a former one has stayed in use, with the
+    /// reasons.
     pub fn refusals(
         &self,
     ) -> impl Iterator<Item = (&Arc<BackendClientCertificate>, &Arc<CertificateError>)> {

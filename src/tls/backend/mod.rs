@@ -33,7 +33,7 @@ const NO_SERVER: &str = "unknown.invalid";
 pub struct BackendTlsClient {
     base: ClientConfig,
     server_name: ServerName<'static>,
-    /// What it is shown where it asks for a certificate.
+    /// The certificate to show where the backend asks for one.
     certificate: Option<Arc<BackendClientCertificate>>,
     non_ca: Option<NonCaTrustAnchor>,
 }
@@ -61,7 +61,7 @@ pub enum BackendTlsError {
     )]
     TrustAnchor {
         path: std::path::PathBuf,
-        /// Counted from 1.
+        /// The position in the file, counted from 1.
         position: usize,
         source: rustls::Error,
     },
@@ -124,7 +124,7 @@ impl BackendTlsClient {
         })
     }
 
-    /// The same, with a certificate to show where the backend asks for one.
+    /// A copy with a certificate to show where the backend asks for one.
     pub fn showing(self, certificate: Option<Arc<BackendClientCertificate>>) -> Self {
         Self {
             certificate,
@@ -142,7 +142,7 @@ impl BackendTlsClient {
         self.certificate.as_ref()
     }
 
-    /// The same towards a server of this name.
+    /// A copy for a server of this name.
     ///
     /// # Errors
     /// If it is neither a host name nor an IP address.
@@ -186,12 +186,12 @@ pub struct BackendSessionTls {
 }
 
 impl BackendSessionTls {
-    /// What to do every handshake of the session with.
+    /// The configuration for every handshake of the session.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 
-    /// What to send as SNI and to expect in the certificate, on every connection of the session.
+    /// The name to send as SNI and to expect in the certificate, on every connection of the session.
     pub fn server_name(&self) -> ServerName<'static> {
         self.server_name.clone()
     }

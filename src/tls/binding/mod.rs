@@ -39,7 +39,7 @@ use crate::config::SessionReuse;
 use crate::outcome::Resumption;
 use crate::policy::{ClientIdentity, KeyProof};
 
-/// In seconds. A hint to the client: the entries end with their FTP session.
+/// The lifetime of tickets, in seconds. A hint to the client: the entries end with their FTP session.
 const TICKET_LIFETIME: u32 = 24 * 60 * 60;
 
 /// How many unused tickets a client should have: as many uploads in a row resume.
@@ -48,7 +48,7 @@ const STOCK: usize = CONTROL_ENTRIES;
 /// How many TLS 1.3 tickets a data connection issues. In TLS 1.2 a resumption issues none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tickets {
-    /// For uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
+    /// No ticket, for uploads. The client of an upload doesn't read; when it closes with tickets unread, its kernel sends RST and
     /// the end of the file is lost (lftp: 27 uploads of 105).
     None,
     /// For downloads and listings, whose client reads anyway: one, plus as many as uploads have used meanwhile. Clients
@@ -56,16 +56,18 @@ pub enum Tickets {
     Restock,
 }
 
-/// What the handshake of a data connection says about its client.
+/// The conclusion from the handshake of a data connection about its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// It resumed a TLS session of this FTP session: it is the client of the control connection.
+    /// The handshake resumed a TLS session of this FTP session: the peer is the client of the control connection.
     SameClient,
-    /// It offered the TLS session of another live FTP session, with which its client shares no cache: it is another's.
+    /// The client offered the TLS session of another live FTP session, with which this session's client shares no cache: the
+    /// connection is another client's.
     OtherSession,
-    /// It was a full handshake without the certificate of the control connection, where it had to show that: it is another's.
+    /// The handshake was a full one without the certificate of the control connection, where it had to show that: the connection
+    /// is another client's.
     OtherCertificate,
-    /// It was a full handshake, which any client can do.
+    /// The handshake was a full one, which any client can do.
     None,
 }
 
@@ -76,9 +78,9 @@ pub struct SessionTls {
     control: Arc<ServerConfig>,
     /// `None` if the client is asked for no certificate.
     client_key: Option<Arc<KeyCheck>>,
-    /// What each data connection's configuration is a copy of.
+    /// The configuration that each data connection gets a copy of.
     data: ServerConfig,
-    /// The same for those that have to show a certificate.
+    /// The configuration for data connections that have to show a certificate; each gets a copy.
     asking_data: Option<ServerConfig>,
     /// `None` if no TLS session is kept.
     kept: Option<Kept>,
@@ -90,7 +92,7 @@ pub struct SessionTls {
 #[derive(Debug)]
 struct Kept {
     owner: Owner,
-    /// Where the control connection puts its own.
+    /// The control connection's view of the store, which stores its tickets.
     control: Arc<ControlView>,
 }
 
@@ -150,7 +152,7 @@ impl SessionTls {
         }
     }
 
-    /// What the certificate that the client was shown is called, where there are several.
+    /// The name of the certificate that the client was shown, where there are several.
     pub fn shown_certificate(&self) -> Option<&Arc<str>> {
         self.certificate.as_ref()?.name()
     }
@@ -165,19 +167,20 @@ impl SessionTls {
         self.client_key.as_ref()?.refused()
     }
 
-    /// What the handshake of the control connection has found of the key of the certificate that the client has shown.
+    /// The result of the control connection's handshake for the key of the certificate that the client has shown.
     pub fn client_key(&self) -> KeyProof {
         self.client_key
             .as_ref()
             .map_or(KeyProof::Verified, |key| key.proof())
     }
 
-    /// For one transfer of a site with this policy.
+    /// The TLS of the data connections of one transfer, at a site with this policy.
     pub fn data(&self, reuse: SessionReuse, tickets: Tickets) -> DataTls {
         self.data_of(self.data.clone(), reuse, tickets)
     }
 
-    /// The same where a full handshake has to show the certificate of this fingerprint, as the control connection has.
+    /// As [`data`](Self::data), where a full handshake has to show the certificate of this fingerprint, as the control connection
+    /// has.
     pub fn data_showing(
         &self,
         certificate: [u8; 32],
@@ -211,14 +214,14 @@ impl SessionTls {
         }
     }
 
-    /// A login has succeeded: data connections that name this FTP session belong to this account.
+    /// Records that a login has succeeded: data connections that name this FTP session belong to this account.
     pub fn logged_in(&self, account: LoginId) {
         if let Some(kept) = &self.kept {
             kept.owner.logged_in(account);
         }
     }
 
-    /// Where the client keeps its TLS sessions, as far as that is known; none without TLS sessions to keep.
+    /// The cache in which the client keeps its TLS sessions, as far as it is known; `None` if none are kept.
     pub fn client_cache(&self) -> Option<ClientCache> {
         self.kept.as_ref()?.owner.client_cache()
     }
@@ -230,7 +233,7 @@ impl SessionTls {
         }
     }
 
-    /// Which of the client's data connections have resumed; none before the first that could.
+    /// How far the client's data connections have resumed; `None` before the first that could.
     pub fn resumption(&self) -> Option<Resumption> {
         self.kept.as_ref()?.owner.resumption()
     }
@@ -256,7 +259,7 @@ pub struct DataTls {
 }
 
 impl DataTls {
-    /// For the handshake of one connection.
+    /// The TLS for the handshake of one connection.
     pub fn connection(&self) -> ConnectionTls {
         let mut config = self.config.clone();
         let view = self.own.as_ref().map(|own| {
@@ -303,13 +306,12 @@ pub struct ConnectionTls {
 }
 
 impl ConnectionTls {
-    /// What to do the handshake with.
+    /// The configuration for the handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Has the client get no ticket, however many there would be: the transfer has turned out to be an upload, see
-    /// [`Tickets::None`].
+    /// Withholds all tickets from the client: the transfer has turned out to be an upload, see [`Tickets::None`].
     pub fn withhold_tickets(&self) {
         if let Some(view) = &self.view {
             view.withholds_tickets.store(true, Ordering::Relaxed);
@@ -394,7 +396,7 @@ impl ProducesTickets for ControlView {
 /// Finds the entries of its own session; what is put is held back until the handshake turns out to be a resumption.
 struct DataView {
     own: OwnEntries,
-    /// At most [`STOCK`] tickets.
+    /// The tickets held back, at most [`STOCK`].
     held_back: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
     withholds_tickets: AtomicBool,
     offered_foreign: AtomicBool,
@@ -464,7 +466,7 @@ impl ProducesTickets for DataView {
         TICKET_LIFETIME
     }
 
-    /// One, and more while the client has few: TLS 1.3 asks for [`STOCK`] of them, and sends those that it gets.
+    /// Makes one ticket, and more while the client has few: TLS 1.3 asks for [`STOCK`] of them, and sends those that it gets.
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         if self.withholds_tickets.load(Ordering::Relaxed) {
             return None;

@@ -1,4 +1,4 @@
-//! Which client may resume which TLS session, in handshakes in memory.
+//! Tests of which client may resume which TLS session, in handshakes in memory.
 
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::{ClientConfig, SupportedProtocolVersion};

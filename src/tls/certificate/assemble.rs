@@ -19,7 +19,7 @@ pub struct Assembled {
     pub private_key: String,
 }
 
-/// Why there is no pair among them.
+/// Reasons why there is no pair among them.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each variant is
 pub enum AssembleError {
@@ -105,7 +105,7 @@ fn parse(certificates: &[Vec<u8>]) -> Result<Vec<X509Certificate<'_>>, AssembleE
         .collect()
 }
 
-/// Whether it is valid, and then until when: what is better is greater.
+/// Whether the certificate is valid, and then until when: what is better is greater.
 fn lasting(certificate: &X509Certificate<'_>, now: SystemTime) -> (bool, SystemTime) {
     let [begin, end] = [
         &certificate.validity().not_before,

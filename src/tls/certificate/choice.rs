@@ -21,18 +21,18 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::CertificatePair;
 
-/// What a client has said of the host that it wants, in the one form in which names are compared.
+/// The host names by which a client has asked, in the one form in which names are compared.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
     /// By HOST before the handshake, if that has chosen a site.
     pub site_host: Option<&'a str>,
-    /// By the server name of the handshake.
+    /// The server name of the handshake.
     pub server_name: Option<&'a str>,
     /// By HOST before the handshake, if it was a name of the proxy itself.
     pub proxy_host: Option<&'a str>,
 }
 
-/// Which certificates have a name, by their places.
+/// An index from names to the positions of the certificates that have them.
 #[derive(Debug, Default)]
 pub(super) struct NameIndex {
     exact: HashMap<String, Vec<usize>>,
@@ -47,14 +47,14 @@ enum Match {
     Exact,
 }
 
-/// Of what use a certificate is to a client at the moment; the better one is greater.
+/// The use of a certificate to a client at the moment; the better one is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// Of none: it has expired, or the client can't use its key.
+    /// Of no use: it has expired, or the client can't use its key.
     Unfit,
-    /// To clients that don't verify: an issuer in its chain has expired, or isn't valid yet.
+    /// Of use to clients that don't verify: an issuer in its chain has expired, or isn't valid yet.
     WithoutChain,
-    /// To all.
+    /// Of use to all clients.
     Good,
 }
 
@@ -138,14 +138,14 @@ pub(super) fn rank(pair: &CertificatePair) -> (u8, SystemTime) {
 /// The kinds of signatures that a client verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verifies {
-    /// All that there are.
+    /// Signatures of all kinds.
     Everything,
-    /// Those of RSA keys alone.
+    /// Signatures of RSA keys alone.
     RsaAlone,
 }
 
 impl Verifies {
-    /// As a ClientHello lists them.
+    /// The signature schemes, as a ClientHello lists them.
     pub fn schemes(self) -> Vec<SignatureScheme> {
         match self {
             Self::Everything => crate::tls::provider()

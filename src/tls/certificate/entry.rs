@@ -1,4 +1,4 @@
-//! One certificate of the configuration: what is served of it, and why not what lies there.
+//! One certificate of the configuration: the pair that is served, and why the content of its files is not.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,16 +12,16 @@ use crate::tls::pem::FileError;
 /// A certificate of the configuration, with what is in use of it.
 #[derive(Debug, Clone)]
 pub struct ConfiguredCertificate {
-    /// Its files and its name.
+    /// The certificate's files and name.
     pub source: Source,
     pair: Option<Arc<CertificatePair>>,
     refusal: Option<Arc<CertificateError>>,
-    /// What was last checked, for better or worse; none of files that couldn't be read.
+    /// Digest of the content that was last checked, whether accepted or refused; `None` for files that couldn't be read.
     content: Option<ContentDigest>,
 }
 
 impl ConfiguredCertificate {
-    /// Nothing of it has been loaded yet.
+    /// A certificate of which nothing has been loaded yet.
     pub(in crate::tls) fn new(source: Source) -> Self {
         Self {
             source,
@@ -31,7 +31,8 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Loads it. If what lies there can't be served, what `former` had of the same files stays in use while it is valid.
+    /// Loads the certificate. If the content of its files can't be served, what `former` had of the same files stays in use while
+    /// it is valid.
     ///
     /// Blocks on the file system.
     pub(in crate::tls) fn load(source: Source, former: Option<&Self>, now: SystemTime) -> Self {
@@ -95,27 +96,27 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Whether it is known what lies there.
+    /// Whether its files have been tried.
     pub(in crate::tls) fn was_tried(&self) -> bool {
         self.pair.is_some() || self.refusal.is_some()
     }
 
-    /// What was last checked of its files, be it in use or refused; none of files that couldn't be read.
+    /// Digest of the content of its files that was last checked, be it in use or refused; `None` for files that couldn't be read.
     pub(in crate::tls) fn content(&self) -> Option<ContentDigest> {
         self.content
     }
 
-    /// What new sessions may be shown.
+    /// The pair that new sessions may be shown.
     pub fn pair(&self) -> Option<&Arc<CertificatePair>> {
         self.pair.as_ref()
     }
 
-    /// Why what lies there isn't that.
+    /// The reason why the content of its files isn't that pair.
     pub fn refusal(&self) -> Option<&Arc<CertificateError>> {
         self.refusal.as_ref()
     }
 
-    /// What its files hold; `None` if it is ordered and not there yet.
+    /// Reads the content of its files; `None` if the certificate is ordered and not there yet.
     ///
     /// Blocks on the file system.
     ///
@@ -149,7 +150,7 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Its files can't be read; what is in use stays.
+    /// Records that its files can't be read; the pair in use stays.
     pub(in crate::tls) fn refuse_unreadable(&mut self, error: FileError) -> TryResult {
         self.content = None;
         Err(self.refuse(error.into()))

@@ -125,7 +125,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// Whether it is about a directory, and so about all certificates in it.
+    /// Whether the error is about a directory, and so about all certificates in it.
     pub fn is_of_directory(&self) -> bool {
         matches!(
             self,
@@ -133,7 +133,7 @@ impl CertificateError {
         )
     }
 
-    /// The same without what stands in the files, where not every reader may know that.
+    /// The error's text without content of the files, for readers who may not know that.
     pub fn summary(&self) -> String {
         match self {
             Self::File(FileError::Pem { path, .. }) => {

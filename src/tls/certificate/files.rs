@@ -21,7 +21,7 @@ use crate::tls::provider;
 use crate::tls::verify::{Rejection, signature};
 use crate::tls::x509::{escaped_name, is_for_clients};
 
-/// What the files of a pair held at one moment.
+/// The content of a pair of files at one moment.
 pub(in crate::tls) struct PairFiles<'a> {
     certificate: &'a Path,
     private_key: &'a Path,
@@ -40,7 +40,7 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// What they are to hold.
+    /// The content that a pair of files is to have.
     pub fn of(
         (certificate, certificate_bytes): (&'a Path, Vec<u8>),
         (private_key, private_key_bytes): (&'a Path, Vec<u8>),
@@ -87,7 +87,7 @@ impl<'a> PairFiles<'a> {
         Ok(())
     }
 
-    /// The same whenever it is valid.
+    /// As [`check`](Self::check), but without regard to the dates of validity.
     pub fn check_but_dates(&self) -> Result<CertificatePair, CertificateError> {
         let chain = pem::certificates(self.certificate, &self.certificate_bytes);
         let chain = chain.map_err(|error| self.of_one_file(error))?;
@@ -123,7 +123,7 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// One file that is to hold both can't be mistaken for the other.
+    /// The error for one of the files: one file that is to hold both can't be mistaken for the other.
     fn of_one_file(&self, error: FileError) -> FileError {
         if self.certificate != self.private_key {
             return error;
@@ -232,7 +232,8 @@ impl<'a> PairFiles<'a> {
         })
     }
 
-    /// By names only: many FTP clients verify nothing, so that a wrong signature is only worth a note.
+    /// Checks the order of the chain by names only: many FTP clients verify nothing, so that a wrong signature is only worth a
+    /// note.
     fn check_order(&self, parsed: &[X509Certificate<'_>]) -> Result<(), CertificateError> {
         for (index, pair) in parsed.windows(2).enumerate() {
             if pair[0].issuer().as_raw() != pair[1].subject().as_raw() {
@@ -288,7 +289,7 @@ fn broken_at(chain: &[X509Certificate<'_>]) -> Option<usize> {
     Some(broken + 1)
 }
 
-/// Whether its purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
+/// Whether the certificate's purposes, if it has any, are a TLS server's among others. Clients that verify refuse others.
 fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
     match certificate.extended_key_usage() {
         Ok(Some(purposes)) => purposes.value.server_auth || purposes.value.any,

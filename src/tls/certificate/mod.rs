@@ -48,7 +48,7 @@ pub struct CertificatePair {
     pub key: Arc<CertifiedKey>,
     /// When the leaf becomes valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the leaf expires.
     pub not_after: SystemTime,
     /// The leaf's subject, for example `CN=ftp.example.com`; escaped, as all text here.
     pub subject: String,
@@ -64,7 +64,7 @@ pub struct CertificatePair {
     pub is_authority: bool,
     /// Whether the leaf may be shown as a client: it names no purposes, or that one among them.
     pub is_for_clients: bool,
-    /// Whether it may be shown as a server, likewise.
+    /// Whether the leaf may be shown as a server, likewise.
     pub is_for_servers: bool,
     /// The issuer in the chain that expires first, if that is before the leaf does.
     pub chain_end: Option<ChainEnd>,
@@ -74,14 +74,14 @@ pub struct CertificatePair {
     pub broken_at: Option<usize>,
     /// SHA-256 of the leaf's DER form.
     pub fingerprint: [u8; 32],
-    /// What the two files held.
+    /// Digest of the content of the two files.
     pub(super) content: ContentDigest,
 }
 
-/// Which clients know the signatures of a certificate's key; the greater, the fewer.
+/// The clients that support the signatures of a certificate's key; the greater, the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyCompatibility {
-    /// ECDSA: all.
+    /// ECDSA: all clients.
     All,
     /// RSA: all but the TLS of Windows before 10 and Server 2016 (Schannel), which has no cipher suite in common with us then.
     /// It knows AES-GCM with ECDHE for ECDSA keys alone.
@@ -93,20 +93,20 @@ pub enum KeyCompatibility {
 /// Clients that verify refuse a chain from the end of any certificate in it but a root on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainEnd {
-    /// Which certificate it is, counted from 1, the leaf.
+    /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
-    /// When it became valid.
+    /// When the certificate became valid.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: SystemTime,
 }
 
 /// Clients that verify refuse a chain until every certificate in it but a root is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainBegin {
-    /// Which certificate it is, counted from 1, the leaf.
+    /// The certificate's position in the chain, counted from 1, the leaf.
     pub position: usize,
-    /// When it becomes valid.
+    /// When the certificate becomes valid.
     pub not_before: SystemTime,
 }
 
@@ -117,7 +117,7 @@ impl CertificatePair {
         now <= self.chain_not_after() && self.chain_begin.is_none_or(has_begun)
     }
 
-    /// Until when clients that verify accept it: to the end of the leaf, or of an issuer that ends before it.
+    /// The end of the time in which clients that verify accept it: that of the leaf, or of an issuer that ends before it.
     pub fn chain_not_after(&self) -> SystemTime {
         self.chain_end.map_or(self.not_after, |end| end.not_after)
     }
@@ -139,7 +139,7 @@ impl CertificatePair {
         PairFiles::read(certificate, private_key)?.check(now)
     }
 
-    /// The same of what the files are to hold.
+    /// As [`load`](Self::load), but for the content that the files are to have.
     ///
     /// # Errors
     /// As [`CertificatePair::load`].
@@ -157,7 +157,7 @@ impl CertificatePair {
         .check(now)
     }
 
-    /// Which clients can use its key.
+    /// The clients that can use the certificate's key.
     pub fn key_compatibility(&self) -> KeyCompatibility {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => KeyCompatibility::NoLegacySchannel,
@@ -166,7 +166,7 @@ impl CertificatePair {
         }
     }
 
-    /// What the leaf is for, for people: names, then addresses.
+    /// The names and addresses of the leaf, in readable form: names first.
     pub fn names_and_addresses(&self) -> String {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let all: Vec<String> = self.names.iter().cloned().chain(addresses).collect();
@@ -192,12 +192,12 @@ impl CertificatePair {
         now <= self.not_after
     }
 
-    /// Whether it is for this name, which may be a wildcard, too.
+    /// Whether the certificate is for this name, which may be a wildcard, too.
     pub fn has_name(&self, name: &str) -> bool {
         self.names.iter().any(|own| own == name) || !name.starts_with("*.") && self.covers(name)
     }
 
-    /// Its public key, in DER form.
+    /// The certificate's public key, in DER form.
     pub fn public_key(&self) -> Option<Vec<u8>> {
         let key = self.key.key.public_key()?;
         Some(key.as_ref().to_vec())

@@ -23,7 +23,7 @@ pub struct CertificateSet {
     default: Option<(usize, Arc<CertificatePair>)>,
     inventory: Inventory,
     names: NameIndex,
-    /// Where the certificates are that have every name of the default one.
+    /// The positions of the certificates that have every name of the default one.
     beside_default: Vec<usize>,
 }
 
@@ -45,14 +45,14 @@ pub(in crate::tls) struct DirectoryState {
 /// A directory of certificates that can't be read. The certificates found before stay in use.
 #[derive(Debug, Clone)]
 pub struct DirectoryFault {
-    /// As the configuration names it.
+    /// The directory, as the configuration names it.
     pub directory: Arc<str>,
-    /// Why.
+    /// The error.
     pub error: Arc<CertificateError>,
 }
 
 impl Inventory {
-    /// Loads all that the configuration names. A file that can't be served stays as `former` has it, while that is
+    /// Loads all certificates that the configuration names. A file that can't be served stays as `former` has it, while that is
     /// valid.
     ///
     /// Blocks on the file system.
@@ -118,7 +118,7 @@ impl Inventory {
         }
     }
 
-    /// Of entries that are known already, the central one first.
+    /// An inventory of entries that are known already, the central one first.
     pub(in crate::tls) fn new(
         entries: Vec<ConfiguredCertificate>,
         directories: Vec<DirectoryState>,
@@ -171,7 +171,7 @@ impl CertificateSet {
         Inventory::load(tls, None, now).into_set()
     }
 
-    /// What can be served of these, be it without a central pair.
+    /// The set of those that can be served, even without a central pair.
     pub(in crate::tls) fn new(inventory: Inventory) -> Self {
         // The central one is the first. No other is shown in its place: it would be that of a customer by chance.
         let central = inventory
@@ -208,7 +208,7 @@ impl CertificateSet {
         self.default.as_ref().map(|(_, pair)| pair)
     }
 
-    /// Whether there is none at all: what is ordered isn't there yet.
+    /// Whether the set has no certificate at all: the one that is ordered isn't there yet.
     pub fn is_empty(&self) -> bool {
         self.pairs().next().is_none()
     }
@@ -244,7 +244,7 @@ impl CertificateSet {
         directories.find(|it| **it.directory.path() == *path)
     }
 
-    /// This directory, as it was listed last.
+    /// The directory at this path, as it was listed last.
     pub(in crate::tls) fn listed(&self, path: &Path) -> Option<&ListedDirectory> {
         self.directory(path).map(|it| &it.directory)
     }
@@ -254,7 +254,7 @@ impl CertificateSet {
         self.directory(directory)?.fault.as_ref()
     }
 
-    /// What isn't served though it lies there: what it is called, and why.
+    /// The certificates that are refused although their files are there, by their names, with the reasons.
     pub fn refusals(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CertificateError>)> {
         let entries = self
             .entries()
@@ -263,7 +263,7 @@ impl CertificateSet {
         entries.chain(directories.filter_map(|it| Some((it.directory.name(), it.fault.as_ref()?))))
     }
 
-    /// Whether there is more than one to choose from.
+    /// Whether there is more than one certificate to choose from.
     pub fn has_choice(&self) -> bool {
         self.inventory.entries.len() > 1
     }
@@ -277,7 +277,7 @@ impl CertificateSet {
         self.pairs().any(is_one)
     }
 
-    /// What a client is shown that has asked so, and verifies signatures of these kinds.
+    /// The certificate to show to a client that has asked so, and verifies signatures of these kinds.
     pub fn choose(
         &self,
         asked: &Asked<'_>,
@@ -330,7 +330,7 @@ impl From<CertificatePair> for CertificateSet {
 }
 
 impl ResolvesServerCert for CertificateSet {
-    /// The default one: where there is a choice, each session makes its own.
+    /// The default certificate: where there is a choice, each session makes its own.
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.default_pair().map(|pair| Arc::clone(&pair.key))
     }

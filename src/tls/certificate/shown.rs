@@ -11,7 +11,7 @@ use super::choice::Asked;
 use super::set::CertificateSet;
 use crate::config::HostName;
 
-/// What is known of a session before the handshake of its control connection.
+/// Facts about a session before the handshake of its control connection.
 #[derive(Debug, Clone)]
 pub struct BeforeHandshake {
     /// The argument of HOST, if it has chosen a site.
@@ -54,7 +54,7 @@ impl SessionCertificate {
         let _ = self.before.set(before);
     }
 
-    /// What the client was shown is called; none before the handshake.
+    /// The name of the certificate that the client was shown; `None` before the handshake.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.shown.get()?.as_ref().map(|shown| &shown.name)
     }

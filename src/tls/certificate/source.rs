@@ -1,4 +1,4 @@
-//! Where certificates lie: the central pair, the pairs of `tls.more`, and what is found in its directories.
+//! Locations of certificates: the central pair, the pairs of `tls.more`, and the pairs found in its directories.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,23 +12,23 @@ use super::CertificateError;
 use crate::base::text::escape_whole;
 use crate::config::{self, CertificateLayout, MoreCertificates};
 
-/// What the central pair is called in log, metrics and views.
+/// Name of the central pair in log, metrics and views.
 pub const DEFAULT_NAME: &str = "default";
 
-/// What the pair that is ordered beside the central one is called.
+/// Name of the pair that is ordered beside the central one.
 pub const ORDERED_NAME: &str = "acme";
 
 /// How many entries a directory of certificates may hold, of whatever kind: each of them is looked at twice a second.
 pub const MAX_ENTRIES: usize = 4096;
 
-/// What lego, whose layout is that of `pairs`, adds to each pair.
+/// Suffix of a file that lego, whose layout is that of `pairs`, adds to each pair.
 const ISSUER_OF_LEGO: &[u8] = b".issuer.crt";
 
 /// The two files of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// What it is called in log, metrics and views, by the configuration: `default`, its file, or its place in a
-    /// directory. Printable.
+    /// Name of the certificate in log, metrics and views, by the configuration: `default`, its file, or its place in a directory.
+    /// Printable.
     pub name: Arc<str>,
     /// PEM chain, leaf first.
     pub certificate: PathBuf,
@@ -36,14 +36,14 @@ pub struct Source {
     pub private_key: PathBuf,
     /// The directory in which it was found, if the configuration doesn't name the files.
     pub directory: Option<Arc<Path>>,
-    /// What puts it there.
+    /// The origin of the files.
     pub origin: CertificateOrigin,
 }
 
-/// What puts the files of a certificate where they are.
+/// The origin of the files of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateOrigin {
-    /// The operator.
+    /// The operator puts them there.
     Operator,
     /// The process, which orders it: the files need not be there yet.
     Ordered,
@@ -153,14 +153,14 @@ pub fn named_files(tls: &config::Tls) -> Vec<PathBuf> {
 #[derive(Debug, Clone)]
 pub struct ListedDirectory {
     path: Arc<Path>,
-    /// What it is called in log, metrics and views.
+    /// Name of the directory in log, metrics and views.
     name: Arc<str>,
     /// The file system in which there were certificates.
     device: Option<u64>,
 }
 
 impl ListedDirectory {
-    /// One that has not been listed yet.
+    /// A directory that has not been listed yet.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.into(),
@@ -169,12 +169,12 @@ impl ListedDirectory {
         }
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
-    /// What it is called in log, metrics and views.
+    /// Name of the directory in log, metrics and views.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -229,7 +229,7 @@ fn list(
     Ok(sources)
 }
 
-/// Whether there is something of that name. A path that may not be looked at is there: reading it says so.
+/// Whether a file of that name exists. A path that may not be looked at counts as one: reading it reports the error.
 fn is_there(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,

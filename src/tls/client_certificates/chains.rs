@@ -25,7 +25,7 @@ pub(super) const MAX_SETS: usize = 16;
 /// Verifies chains with each of the sets of lists.
 pub(super) struct Chains(Vec<Arc<dyn ClientCertVerifier>>);
 
-/// What tells the lists of one issuer from those of another, and from each other.
+/// The attributes by which the lists of one issuer are distinguished from those of another, and from each other.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ListOrigin {
     /// The issuer's name in DER.
@@ -40,7 +40,7 @@ pub(super) struct ListOrigin {
 pub(super) enum ListKey {
     /// The public key of one of the configured authorities.
     Authority(Vec<u8>),
-    /// Of none of them; the key's identifier in the list, if it has one.
+    /// The list is signed by the key of none of them; the key's identifier in the list, if it has one.
     Other(Option<Vec<u8>>),
 }
 
@@ -48,7 +48,7 @@ pub(super) enum ListKey {
 pub(super) type ListAge = (i64, usize, Vec<u8>);
 
 impl ListOrigin {
-    /// Of a list, among `authorities`: their names in DER and public keys.
+    /// The origin of a list, among `authorities`: their names in DER and public keys.
     pub fn of<'a>(
         list: &CertificateRevocationList<'_>,
         authorities: impl Iterator<Item = (&'a [u8], &'a [u8])>,
@@ -82,7 +82,8 @@ fn extension(list: &CertificateRevocationList<'_>, oid: &Oid<'_>) -> Option<Vec<
     Some(found.value.to_vec())
 }
 
-/// Only to tell lists apart: before a list counts for a certificate, rustls verifies it by the key of that one's issuer.
+/// Whether a list is signed by this key. Only to tell lists apart: before a list counts for a certificate, rustls verifies it by
+/// the key of that one's issuer.
 fn is_signed_by(list: &CertificateRevocationList<'_>, key: &[u8]) -> bool {
     let signed = signature::is_signed_by(
         key,
@@ -126,7 +127,7 @@ pub(super) fn sets(origins: &[&ListOrigin]) -> Result<Vec<Vec<usize>>, usize> {
 }
 
 impl Chains {
-    /// By these authorities and each of these sets of lists.
+    /// The verifier of chains by these authorities and each of these sets of lists.
     pub fn new(
         roots: RootCertStore,
         sets: impl Iterator<Item = Vec<CertificateRevocationListDer<'static>>>,

@@ -149,7 +149,7 @@ pub(super) fn chain_fault(
     ChainFault { result, detail }
 }
 
-/// Which of the issuers that came with a certificate an error is about; `None` if it is about the certificate itself, or
+/// The issuer, among those that came with a certificate, that an error is about; `None` if it is about the certificate itself, or
 /// doesn't say.
 fn issuer_at_fault(
     error: &Error,
@@ -199,8 +199,8 @@ pub(super) fn unverifiable_key(key: Option<&Rejection>) -> ChainFault {
     }
 }
 
-/// As the end of a handshake: an authority of the same name with another key is another one, where a signature that is wrong
-/// would be taken for the client's own.
+/// The error of a chain as one that ends a handshake: an authority of the same name with another key is another one, where a
+/// signature that is wrong would be taken for the client's own.
 pub(super) fn of_chain(error: Error) -> Error {
     match error {
         Error::InvalidCertificate(CertificateError::BadSignature) => {
@@ -210,7 +210,7 @@ pub(super) fn of_chain(error: Error) -> Error {
     }
 }
 
-/// What kind of fault of a client's certificate an error of rustls is.
+/// The kind of fault of a client's certificate that an error of rustls stands for.
 pub(in crate::tls) fn result_of(error: &Error) -> CertificateResult {
     let Error::InvalidCertificate(error) = error else {
         return match error {

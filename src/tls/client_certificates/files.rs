@@ -21,7 +21,7 @@ use crate::tls::date::system_time;
 use crate::tls::pem as certificates;
 use crate::tls::x509::{escaped_name, may_be_issuer};
 
-/// What the files held at one moment.
+/// The content of the files at one moment.
 pub(super) struct TrustFiles<'a> {
     ca: Option<(&'a Path, Vec<u8>)>,
     crls: Vec<(&'a Path, Vec<u8>)>,
@@ -38,14 +38,14 @@ struct Keyed {
 struct Dated {
     origin: ListOrigin,
     age: ListAge,
-    /// It has none of the extensions that RFC 5280 §5.2 demands, without which rustls takes no list.
+    /// Whether the list has none of the extensions that RFC 5280 §5.2 demands, without which rustls takes no list.
     is_old: bool,
     der: CertificateRevocationListDer<'static>,
     it: RevocationList,
 }
 
 impl<'a> TrustFiles<'a> {
-    /// Reads all of them whole. Blocks on the file system.
+    /// Reads all files whole. Blocks on the file system.
     pub fn read(settings: &'a ClientCertificates) -> Result<Self, ClientTrustError> {
         let ca = match &settings.ca {
             Some(path) => Some((path.as_path(), certificates::read(path)?)),
@@ -250,7 +250,7 @@ fn list(
     })
 }
 
-/// Of the lists of one origin, the newest alone counts.
+/// Adds a list unless a newer one of the same origin is there; replaces an older one.
 fn add_unless_older(lists: &mut Vec<Dated>, list: Dated) {
     match lists.iter_mut().find(|it| it.origin == list.origin) {
         Some(former) if former.age < list.age => *former = list,

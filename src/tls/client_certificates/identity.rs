@@ -11,7 +11,7 @@ use crate::tls::certificate::fingerprint;
 use crate::tls::date::system_time;
 use crate::tls::x509::escaped_name;
 
-/// What a certificate says, for which the authorities have vouched or not.
+/// The identity in a certificate, with the result of verifying its chain.
 pub(super) fn of(leaf: &CertificateDer<'_>, vouched: Result<(), ChainFault>) -> ClientIdentity {
     let unreadable = ClientIdentity {
         fingerprint: fingerprint(leaf),
@@ -51,7 +51,8 @@ pub(super) fn of(leaf: &CertificateDer<'_>, vouched: Result<(), ChainFault>) -> 
     }
 }
 
-/// The same of a client that may not hold the key, as `fault` says: what it shows can be another's, and is marked as such.
+/// As [`of`], for a client that may not hold the key, as `fault` says: the certificate it shows can be another's, and is marked
+/// as such.
 pub(super) fn unverified(leaf: &CertificateDer<'_>, fault: ChainFault) -> ClientIdentity {
     let identity = of(leaf, Err(fault));
     ClientIdentity {

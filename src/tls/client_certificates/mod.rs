@@ -47,11 +47,11 @@ pub struct ClientTrust {
     ask: AskClients,
     /// Verifies chains; none without an authority.
     chains: Option<Arc<Chains>>,
-    /// Names of authorities that clients are told.
+    /// Names of authorities, sent to clients as hints.
     hints: Vec<DistinguishedName>,
     /// The certificates that sites pin.
     pinned: Arc<HashSet<[u8; 32]>>,
-    /// For people.
+    /// The authorities, for reports to the operator.
     authorities: Arc<[Authority]>,
     lists: Arc<[RevocationList]>,
     content: Option<ContentDigest>,
@@ -60,33 +60,33 @@ pub struct ClientTrust {
 /// An authority of clients' certificates, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// For example `CN=Partners`.
+    /// The subject's name, for example `CN=Partners`.
     pub subject: String,
-    /// When its certificate expires, which is not checked of a root.
+    /// When the authority's certificate expires, which is not checked of a root.
     pub not_after: SystemTime,
     /// Whether certificates may have been issued by it.
     pub is_authority: bool,
-    /// Whether one of the revocation lists is its own.
+    /// Whether one of the revocation lists is the authority's own.
     pub has_list: bool,
 }
 
 /// A revocation list, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
-    /// Where it is, as configured.
+    /// The list's file, as configured.
     pub file: PathBuf,
-    /// Its issuer.
+    /// The list's issuer.
     pub issuer: String,
-    /// When there is to be a newer one; a list may leave that open.
+    /// When a newer list is to be issued; a list may leave that open.
     pub next_update: Option<SystemTime>,
     /// How many certificates are revoked.
     pub revoked: usize,
-    /// Whether its issuer is one of the authorities.
+    /// Whether the list's issuer is one of the authorities.
     pub is_of_authority: bool,
 }
 
 impl ClientTrust {
-    /// No client is asked.
+    /// No trust: no client is asked for a certificate.
     pub fn none() -> Self {
         Self {
             ask: AskClients::None,
@@ -140,7 +140,7 @@ impl ClientTrust {
         self.ask
     }
 
-    /// The authorities, for people.
+    /// The authorities, for reports to the operator.
     pub fn authorities(&self) -> &[Authority] {
         &self.authorities
     }
@@ -166,8 +166,8 @@ impl ClientTrust {
         Some((Verifier::new(self.clone(), unverifiable), key))
     }
 
-    /// The same on data connections, which may resume and show none then; what they have to show is decided behind the
-    /// handshake. They show one that was the user's on the control connection: its key could be verified there.
+    /// The verifier of data connections, which may resume and show no certificate then; what they have to show is decided after
+    /// the handshake. They show a certificate that was the user's on the control connection: its key could be verified there.
     pub(super) fn data_verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {
         let trust = Self {
             ask: AskClients::Optional,
@@ -177,8 +177,8 @@ impl ClientTrust {
             .then(|| Verifier::new(trust, UnverifiableKeys::Refused(None)) as _)
     }
 
-    /// What the certificate in front of `chain` says of the client that has shown it, at `now`, and has proven this much of its
-    /// key; `None` if it has shown none.
+    /// The identity of a client that has shown `chain`, by the certificate in front of it, at `now`, and has proven this much of
+    /// its key; `None` if it has shown none.
     pub fn identify(
         &self,
         chain: &[CertificateDer<'_>],
@@ -237,7 +237,7 @@ pub fn shown_fingerprint(identity: &ClientIdentity) -> String {
     Fingerprint(&identity.fingerprint).to_string()
 }
 
-/// What was wrong with a client's certificate, if a handshake failed for that.
+/// The fault of a client's certificate, if a handshake failed for that.
 pub fn refused_certificate(error: &io::Error) -> Option<CertificateResult> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     match error {

@@ -88,7 +88,7 @@ impl World {
         Arc::new(asked(&ServerTls::asking(set, TlsVersion::V1_2, trust)).0)
     }
 
-    /// What a handshake with this certificate comes to.
+    /// The result of a handshake with this certificate.
     fn shown(
         &self,
         trust: &ClientTrust,

@@ -1,4 +1,4 @@
-//! What rustls asks in a handshake: whether to ask for a certificate, and whether the client holds its key.
+//! Answers to rustls in a handshake: whether to ask for a certificate, and whether the client holds its key.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,16 +27,16 @@ pub(super) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// What becomes of a handshake with a certificate by whose key no signature can be verified.
+/// The treatment of a handshake with a certificate whose key can't verify any signature.
 #[derive(Debug)]
 pub(super) enum UnverifiableKeys {
-    /// It fails, and that is noted where there is a place for it.
+    /// The handshake fails, and that is noted where there is a place for it.
     Refused(Option<Arc<KeyCheck>>),
-    /// It goes on: the certificate proves nothing then, as USER will find.
+    /// The handshake goes on: the certificate proves nothing then, as USER will find.
     Noted(Arc<KeyCheck>),
 }
 
-/// What the handshake of one control connection has found of the client's certificate and its key.
+/// The result of one control connection's handshake for the client's certificate and its key.
 #[derive(Debug, Default)]
 pub(in crate::tls) struct KeyCheck {
     is_unverifiable: AtomicBool,
@@ -50,7 +50,7 @@ impl KeyCheck {
         self.refused.get()
     }
 
-    /// Behind the handshake.
+    /// The result for the key, once the handshake is done.
     pub fn proof(&self) -> KeyProof {
         match self.is_unverifiable.load(Ordering::Acquire) {
             true => KeyProof::Unverifiable,
@@ -99,7 +99,7 @@ impl Verifier {
         }
     }
 
-    /// The same of one whose client has not signed with its key.
+    /// Notes a certificate whose client has not signed with its key.
     fn note_bad_signature(&self, leaf: &CertificateDer<'_>, error: &Error) {
         self.note(leaf, || match error {
             Error::InvalidCertificate(CertificateError::BadSignature) => ChainFault {

@@ -16,11 +16,11 @@ use crate::tls::content_digest::ContentDigest;
 pub struct ClientTrustWatch {
     settings: ClientCertificates,
     pinned: Arc<HashSet<[u8; 32]>>,
-    /// What was last tried, for better or worse; none of files that can't be read.
+    /// Digest of the content that was last tried, whether accepted or refused; `None` for files that can't be read.
     last_content: Option<ContentDigest>,
-    /// Settled when that was.
+    /// The stamps of the files, settled when their content was last tried.
     state: Debounce<Vec<Option<FileStamp>>>,
-    /// Why the files couldn't be read last, which is told once.
+    /// The error with which the files couldn't be read last, which is reported once.
     unreadable: Option<String>,
 }
 

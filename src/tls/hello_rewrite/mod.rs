@@ -45,7 +45,7 @@ const HIDDEN_MAX_FRAGMENT_LENGTH: u16 = 0xFF51;
 const MIN_LIMIT: usize = 64;
 const MAX_RECORD: usize = 16 * 1024;
 
-/// What was rewritten in a ClientHello.
+/// The rewritten parts of a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HelloRewrite {
     /// How much a record for this client may hold.
@@ -219,7 +219,7 @@ fn fragment_length(content: &[u8]) -> Option<(u8, usize)> {
 /// An extension in a message.
 struct Extension {
     kind: u16,
-    /// Where its type is.
+    /// The offset of its type in the message.
     at: usize,
     content: Range<usize>,
 }
@@ -253,14 +253,14 @@ fn extensions_in(message: &[u8], within: Range<usize>) -> impl Iterator<Item = E
     })
 }
 
-/// Where the block of extensions of a ServerHello begins, with its length.
+/// The offset of the block of extensions in a ServerHello, beginning with its length.
 fn server_extensions_at(hello: &[u8]) -> Option<usize> {
     let after_session = after_vector::<1>(hello, MESSAGE_HEADER + 2 + 32)?;
     let block = after_session + 2 + 1;
     (block <= hello.len()).then_some(block)
 }
 
-/// What stands behind the vector at `at`, whose length is a number of `N` bytes.
+/// The offset behind the vector at `at`, whose length is a number of `N` bytes.
 fn after_vector<const N: usize>(message: &[u8], at: usize) -> Option<usize> {
     let length = message.get(at..at + N)?;
     let length = length
@@ -301,7 +301,7 @@ fn handshake_bytes(records: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Where the byte is that is at `offset` in [`handshake_bytes`].
+/// The offset in `records` of the byte that is at `offset` in [`handshake_bytes`].
 fn raw_offset(records: &[u8], offset: usize) -> Option<usize> {
     let (mut offset, mut start) = (offset, 0);
     loop {

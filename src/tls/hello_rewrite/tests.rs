@@ -50,7 +50,7 @@ fn kinds(message: &[u8]) -> Vec<u16> {
         .collect()
 }
 
-/// What becomes of a ClientHello with these extensions, in whatever records it comes: the types that rustls sees. The
+/// The result of rewriting a ClientHello with these extensions, in whatever records it comes: the types that rustls sees. The
 /// transcript has to see what was sent.
 fn translated(extensions: &[Vec<u8>]) -> (Vec<u16>, HelloRewrite) {
     let hello = client_hello(extensions);

@@ -25,11 +25,11 @@ use crate::config::TlsVersion;
 
 /// The requirements on a certificate.
 pub(super) enum CertificatePolicy {
-    /// To be issued by one of the roots, for the right name, and valid now.
+    /// The certificate has to be issued by one of the roots, for the right name, and valid now.
     Roots(Arc<WebPkiServerVerifier>),
-    /// To have this SHA-256.
+    /// The certificate has to have this SHA-256.
     Fingerprint([u8; 32]),
-    /// Nothing.
+    /// Nothing is required of the certificate.
     Nothing,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Verifier {
     max_version: TlsVersion,
 }
 
-/// What rustls' own errors leave out.
+/// Reasons of a rejection that rustls' own errors don't distinguish.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("self-signed certificate of {0}")]
@@ -67,7 +67,7 @@ pub(super) enum Rejection {
 }
 
 impl Verifier {
-    /// For handshakes up to this version of TLS.
+    /// A verifier for handshakes up to this version of TLS.
     pub(super) fn new(policy: CertificatePolicy, max_version: TlsVersion) -> Arc<Self> {
         Arc::new(Self {
             policy,
@@ -175,7 +175,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What is wrong with a chain: a signature in it that is wrong is an issuer's, where in the handshake it is the peer's own.
+/// The fault of a chain: a wrong signature in it is an issuer's, where in the handshake it is the peer's own.
 fn of_chain(error: Error, certificate: &CertificateDer<'_>) -> Error {
     match (&error, x509_parser::parse_x509_certificate(certificate)) {
         (Error::InvalidCertificate(CertificateError::BadSignature), Ok((_, parsed))) => {

@@ -12,10 +12,10 @@ use crate::tls::certificate::CertificateError;
 #[derive(Debug)]
 pub struct BackendClientCertificateWatch(Vec<Watched>);
 
-/// What was found in those of the files that have changed.
+/// The findings for the pairs of files that have changed.
 pub type BackendClientCertificateChanges = Vec<BackendClientCertificateChange>;
 
-/// What was found in a pair of files that has changed.
+/// The finding for a pair of files that has changed.
 #[derive(Debug)]
 pub struct BackendClientCertificateChange {
     /// The certificate.
@@ -43,7 +43,7 @@ impl BackendClientCertificateWatch {
 }
 
 impl FileWatch for BackendClientCertificateWatch {
-    /// Those that have new content, which was the same in two polls; what is good of it is in use then.
+    /// The pairs of files whose content is new and was the same in two polls; a valid one is in use then.
     type Found = BackendClientCertificateChanges;
 
     fn poll(&mut self, now: SystemTime) -> Option<BackendClientCertificateChanges> {

@@ -21,7 +21,7 @@ pub(super) struct DirectoryWatch {
     /// Files that the configuration names, which are watched already.
     named: Vec<PathBuf>,
     entries: BTreeMap<Arc<str>, EntryWatch>,
-    /// Those that the last poll didn't find: one that is gone in two polls is no longer served.
+    /// The entries that the last poll didn't find: one that is gone in two polls is no longer served.
     missing: BTreeSet<Arc<str>>,
     state: State,
 }
@@ -35,7 +35,7 @@ enum State {
 }
 
 impl DirectoryWatch {
-    /// Watches it from what is in use of it.
+    /// Watches the directory, beginning with the certificates of it that are in use.
     pub fn new(
         directory: &Path,
         layout: CertificateLayout,
@@ -66,13 +66,13 @@ impl DirectoryWatch {
         }
     }
 
-    /// What has been found in it; not what has only just appeared.
+    /// The certificates found in the directory; not those that have only just appeared.
     pub fn entries(&self) -> impl Iterator<Item = &ConfiguredCertificate> {
         let entries = self.entries.values().map(EntryWatch::entry);
         entries.filter(|entry| entry.was_tried())
     }
 
-    /// What is known of the directory itself.
+    /// The state of the directory itself.
     pub fn state(&self) -> DirectoryState {
         DirectoryState {
             directory: self.directory.clone(),

@@ -11,11 +11,11 @@ use crate::tls::certificate::{CertificateError, ConfiguredCertificate, TryResult
 #[derive(Debug)]
 pub(super) struct EntryWatch {
     entry: ConfiguredCertificate,
-    /// Of the certificate and its key; settled when they were last tried.
+    /// State of the certificate and its key; settled when they were last tried.
     state: Debounce<[Option<FileStamp>; 2]>,
     /// When content that was refused for its dates deserves another try.
     retry: Option<Retry>,
-    /// Why the files couldn't be read last, which is told once.
+    /// The error with which the files couldn't be read last, which is reported once.
     unreadable: Option<String>,
 }
 
@@ -90,9 +90,9 @@ impl EntryWatch {
 /// When a certificate that was refused for its dates is good.
 #[derive(Debug, Clone, Copy)]
 enum Retry {
-    /// From then on.
+    /// The certificate is good from then on.
     From(SystemTime),
-    /// Before then: the clock was ahead, and has been set back.
+    /// The certificate is good before then: the clock was ahead, and has been set back.
     Until(SystemTime),
 }
 

@@ -35,32 +35,32 @@ enum MoreWatch {
     Directory(DirectoryWatch),
 }
 
-/// What a poll has found.
+/// The findings of a poll.
 #[derive(Debug)]
 pub struct Found {
-    /// To be used from now on.
+    /// The certificates to be used from now on.
     pub certificates: CertificateSet,
-    /// What is new about it; at least one thing.
+    /// The changes, at least one.
     pub changes: Vec<Change>,
 }
 
-/// What has become of a certificate, or of a directory of them.
+/// A change of a certificate, or of a directory of certificates.
 #[derive(Debug)]
 pub struct Change {
-    /// Its name.
+    /// The name of the certificate or directory.
     pub name: Arc<str>,
-    /// What has happened to it.
+    /// The event.
     pub what: Event,
 }
 
-/// What happens to a certificate.
+/// An event for a certificate or a directory of certificates.
 #[derive(Debug)]
 pub enum Event {
     /// New content is in use.
     InUse,
     /// New content is refused; what was in use stays.
     Refused(Arc<CertificateError>),
-    /// Its files are gone from their directory.
+    /// The certificate's files are gone from their directory.
     Removed,
     /// The directory, which couldn't be read, can be read again.
     Readable,

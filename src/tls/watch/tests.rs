@@ -30,7 +30,7 @@ impl Place {
         (place, watch)
     }
 
-    /// As it is loaded.
+    /// The certificate, loaded.
     fn entry(&self) -> ConfiguredCertificate {
         let source = Source::pair(&self.path("tls.crt"), &self.path("tls.key"));
         let entry = ConfiguredCertificate::load(source, None, now());

@@ -1,4 +1,4 @@
-//! What needs an operator's attention, and in which order. `title` says what it is, `remedy` what to do.
+//! The problems that need an operator's attention, and their order. `title` describes each, `remedy` advises what to do.
 
 mod remedy;
 #[cfg(test)]
@@ -33,7 +33,7 @@ pub struct ProcessView<'a> {
     pub now: Moment,
     /// The process.
     pub overview: &'a Overview,
-    /// What clients are shown.
+    /// The certificates that clients are shown.
     pub certificates: &'a [CertificateView],
     /// Every site.
     pub sites: &'a [SiteView],
@@ -41,20 +41,20 @@ pub struct ProcessView<'a> {
     pub backends: &'a [BackendView],
 }
 
-/// One thing that needs attention, in words.
+/// A problem that needs attention, in words.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttentionView {
-    /// How much it matters.
+    /// How much the problem matters.
     pub severity: Severity,
-    /// What it is.
+    /// The description of the problem.
     pub what: Words,
     /// The words of whatever refused or failed, as they are.
     pub reason: Option<String>,
-    /// What to do about it.
+    /// Advice what to do about it.
     pub remedy: Words,
 }
 
-/// One thing that needs attention.
+/// A problem that needs attention.
 #[derive(Debug, Clone, Copy)]
 enum Attention<'a> {
     CertificateExpired(&'a CertificateView, &'a PairView),
@@ -84,13 +84,13 @@ enum Attention<'a> {
     Draining,
 }
 
-/// How much it matters.
+/// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Clients can't be served.
     Failing,
-    /// They will not be if nothing is done, or something that was wanted didn't happen.
+    /// Clients won't be served if nothing is done, or something that was wanted didn't happen.
     Warning,
     /// An operator has it so, and should not forget it.
     Note,
@@ -245,12 +245,12 @@ fn overdue(now: Moment, orders: &OrdersView) -> Option<Attention<'_>> {
     (now.since(at) > OVERDUE).then_some(Attention::OrdersOverdue(at))
 }
 
-/// One failure is often over with the next order.
+/// Whether orders fail: one failure is often over with the next order.
 fn fail(orders: &&OrdersView) -> bool {
     orders.failures > 1 || orders.activity == "unusable"
 }
 
-/// Which certificate is refused stands with the certificates.
+/// Whether a refusal is of anything but a certificate: refused certificates are reported by themselves.
 fn is_no_certificate(refused: &&RefusedView) -> bool {
     refused.subject != "certificate"
 }

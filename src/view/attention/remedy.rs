@@ -1,4 +1,4 @@
-//! What to do about what needs attention.
+//! Advice what to do about each problem that needs attention.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::outcome::CheckStage;
 use crate::view::{BackendView, CheckLoginView, DrainedBy, OrdersView, units};
 
 impl Attention<'_> {
-    /// What to do about it.
+    /// Advice what to do about the problem.
     pub(super) fn remedy(&self, process: &ProcessView<'_>) -> Words {
         let config = &process.overview.config;
         match self {
@@ -198,7 +198,7 @@ impl Attention<'_> {
     }
 }
 
-/// When it begins, in front of a command that tells more.
+/// The time of the next order, in front of a command that shows more.
 fn next_order(orders: Option<&OrdersView>) -> String {
     let is_begun =
         |orders: &OrdersView| matches!(orders.activity, "ordering" | "ordering_elsewhere");
@@ -210,7 +210,7 @@ fn next_order(orders: Option<&OrdersView>) -> String {
     format!("{begins}To see what this machine can tell: ")
 }
 
-/// What keeps logins from the backends of a site, if all that aren't out are drained; the one that is ended most easily.
+/// The reason why the backends of a site get no logins, if all that aren't out are drained; the one that is ended most easily.
 fn drained_by(backends: &[BackendView], site: &str) -> Option<DrainedBy> {
     let of_site = backends.iter().filter(|backend| backend.site == site);
     let others = of_site.filter(|backend| !matches!(backend.state, "down" | "ejected"));

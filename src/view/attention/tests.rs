@@ -3,7 +3,7 @@
 use super::*;
 use crate::view::fixtures::{Sample, ago, at, backend, certificate, show_certificate, site};
 
-/// What needs attention, in short.
+/// The problems that need attention, in short.
 fn found(sample: &Sample) -> Vec<String> {
     super::found(&sample.process()).iter().map(name).collect()
 }
@@ -42,7 +42,7 @@ fn name(attention: &Attention<'_>) -> String {
     }
 }
 
-/// What needs attention once `change` has been made to a process that is well.
+/// The problems that need attention once `change` has been made to a process that is well.
 fn after(change: impl FnOnce(&mut Sample)) -> Vec<String> {
     let mut sample = Sample::well();
     change(&mut sample);

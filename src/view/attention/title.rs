@@ -1,4 +1,4 @@
-//! What needs attention, in one sentence.
+//! The description of each problem that needs attention, in one sentence.
 
 use super::words::{Words, code, strong, words};
 use super::{Attention, ProcessView};
@@ -14,7 +14,7 @@ fn noun(subject: &str) -> &str {
 }
 
 impl Attention<'_> {
-    /// What it is.
+    /// The description of the problem.
     pub(super) fn what(&self, process: &ProcessView<'_>) -> Words {
         match self {
             Self::CertificateExpired(_, pair) | Self::CertificateExpires(_, pair) => {

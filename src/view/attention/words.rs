@@ -13,7 +13,7 @@ pub struct Words(pub(super) Vec<Word>);
 /// A part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
-    /// As it is.
+    /// Plain text.
     Plain(String),
     /// A name, or what matters most.
     Strong(String),
@@ -22,7 +22,7 @@ pub enum Word {
 }
 
 impl Words {
-    /// Its parts, one behind the other without anything between them.
+    /// The parts of the text, one behind the other without anything between them.
     pub fn parts(&self) -> &[Word] {
         &self.0
     }

@@ -19,7 +19,7 @@ use crate::base::text::{escape, escape_path};
 /// How long the program may take for one record.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How much of what it says on stderr is logged, in bytes; in lines.
+/// Limit of the hook's output on stderr that is logged: in bytes, and in lines.
 const MAX_STDERR: usize = 4 * 1024;
 const MAX_LINES: usize = 20;
 
@@ -53,7 +53,7 @@ pub struct Records {
     records: Vec<TxtRecord>,
     /// How many of them were made, or tried to be.
     made: usize,
-    /// How many of those were removed, or are said to be left.
+    /// The number of those that were removed, or are reported as left.
     removed: usize,
 }
 
@@ -65,7 +65,7 @@ pub struct TxtRecord {
 }
 
 impl TxtRecord {
-    /// Says that it is left from when there was a program for it, and what ends that.
+    /// Warns that a record is left from when there was a program for it, and tells what ends that.
     pub fn warn_without_program(&self, file: &Path) {
         tracing::warn!(
             record = self.name,
@@ -78,7 +78,7 @@ impl TxtRecord {
 }
 
 impl Records {
-    /// Those for these proofs; none is there yet.
+    /// The records for these proofs; none has been made yet.
     pub fn of(program: PathBuf, proofs: &[Proof]) -> Self {
         let records = proofs.iter().map(|proof| TxtRecord {
             name: format!("_acme-challenge.{}", proof.name),
@@ -97,7 +97,7 @@ impl Records {
         &self.records
     }
 
-    /// Makes all of them, one after the other.
+    /// Makes all records, one after the other.
     pub async fn make(&mut self) -> Result<(), HookError> {
         for record in &self.records {
             // Also what fails half way is to be removed.
@@ -107,7 +107,7 @@ impl Records {
         Ok(())
     }
 
-    /// Removes those that may be there; those that may be left.
+    /// Removes the records that may have been made; returns those that may be left.
     pub async fn remove(mut self) -> Vec<TxtRecord> {
         let mut left = Vec::new();
         for record in self.records.iter().take(self.made) {
@@ -219,7 +219,7 @@ impl Group {
         }
     }
 
-    /// How the program has ended, and the beginning of what it said; `None` if it was not done in time.
+    /// How the program has ended, and the beginning of its output; `None` if it was not done in time.
     async fn wait(&mut self) -> (Option<io::Result<ExitStatus>>, Vec<u8>) {
         let mut said = Vec::new();
         let stderr = self.child.stderr.take();

@@ -31,11 +31,11 @@ pub enum Goal {
     Ready,
     /// A login, and the reply to EPSV and PASV.
     Login(Probe),
-    /// The same, and a listing over a data connection.
+    /// As [`Self::Login`], with a listing over a data connection.
     List {
         /// The account of the login.
         account: Probe,
-        /// What is listed; none for the directory that the login leads to.
+        /// The directory to list; `None` for the one that the login leads to.
         directory: Option<String>,
     },
 }
@@ -95,7 +95,7 @@ impl Goal {
         }
     }
 
-    /// Whether this stage is part of it.
+    /// Whether this stage is part of the probe.
     fn includes(&self, stage: ProbeStage) -> bool {
         match self {
             Self::Ready => !needs_login(stage),

@@ -18,45 +18,45 @@ use crate::tls::ShownCertificate;
 pub struct ProbeRecord {
     /// When TLS starts, if it does.
     pub tls: Option<TlsMode>,
-    /// All of them.
+    /// All stages, made or skipped.
     pub stages: Vec<ProbedStage>,
-    /// How long it took.
+    /// How long the probe took.
     pub took: Duration,
 }
 
 /// The result of one stage of a probe.
 #[derive(Debug)]
 pub struct ProbedStage {
-    /// Which.
+    /// The stage.
     pub stage: ProbeStage,
-    /// How long it took; `None` for one that was not made, or that is part of the one before it.
+    /// How long the stage took; `None` for one that was not made, or that is part of the one before it.
     pub took: Option<Duration>,
-    /// Its outcome.
+    /// The outcome of the stage.
     pub outcome: ProbeOutcome,
 }
 
 /// The outcome of a stage of a probe.
 #[derive(Debug)]
 pub enum ProbeOutcome {
-    /// It works.
+    /// The stage works.
     Done(Finding),
-    /// It doesn't.
+    /// The stage failed.
     Failed {
-        /// Why not.
+        /// The error.
         error: CheckError,
-        /// What to do about it.
+        /// Advice what to do about it.
         remedy: String,
     },
-    /// It was not made.
+    /// The stage was not made.
     Skipped(Skipped),
 }
 
 /// Why a stage was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skipped {
-    /// It was not asked for.
+    /// The stage was not asked for.
     NotAsked,
-    /// Another one failed.
+    /// Another stage failed.
     Failure,
     /// The backend wants a login first, and there was none.
     WantsLogin,
@@ -64,7 +64,7 @@ pub enum Skipped {
     PasswordRefused,
 }
 
-/// What a stage that works has found.
+/// The finding of a stage that works.
 #[derive(Debug)]
 pub enum Finding {
     /// The addresses of the name.
@@ -76,9 +76,9 @@ pub enum Finding {
         /// The header.
         header: Option<ProxyVersion>,
     },
-    /// What the backend said.
+    /// The backend's reply.
     Reply(Reply),
-    /// A handshake.
+    /// The result of a handshake.
     Tls(AgreedTls),
     /// The certificate.
     Certificate(FoundCertificate),
@@ -86,22 +86,22 @@ pub enum Finding {
     Protection(BackendProtection),
     /// A login as this user.
     Login(String),
-    /// What is in the reply to FEAT; `None` if the backend doesn't know it.
+    /// The features in the reply to FEAT; `None` if the backend doesn't know the command.
     Features(Option<Vec<String>>),
     /// The ways to ask for a data connection, at least one of which works.
     Ports(Vec<AskedPort>),
-    /// The data connection: to there, or from there.
+    /// The other end of the data connection.
     Data(DataPeer),
     /// The handshake of the data connection.
     DataTls {
-        /// What was agreed on.
+        /// The TLS version and cipher suite agreed on.
         tls: AgreedTls,
-        /// Whether it resumed the session of the control connection.
+        /// Whether the handshake resumed the session of the control connection.
         resumed: bool,
     },
-    /// A listing.
+    /// The listing that was read.
     Listing {
-        /// How many bytes were read.
+        /// The bytes that were read.
         bytes: usize,
         /// The reply after it; `None` if it is longer than what is read of one.
         reply: Option<Reply>,
@@ -111,22 +111,22 @@ pub enum Finding {
 /// The certificate of a backend.
 #[derive(Debug)]
 pub struct FoundCertificate {
-    /// It; `None` if it can't be read.
+    /// The backend's own certificate; `None` if it can't be read.
     pub own: Option<ShownCertificate>,
-    /// Those that came with it.
+    /// The issuers' certificates that came with it.
     pub issuers: Vec<ShownCertificate>,
-    /// Why it was accepted.
+    /// Why the certificate was accepted.
     pub trust: Trust,
 }
 
 /// Why a certificate was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// By its issuer, name and dates.
+    /// The certificate was accepted by its issuer, name and dates.
     Verified,
-    /// By its fingerprint.
+    /// The certificate was accepted by its fingerprint.
     Pinned,
-    /// Without having been looked at.
+    /// The certificate was accepted without having been looked at.
     Unverified,
 }
 
@@ -139,7 +139,7 @@ pub enum DataPeer {
     From,
 }
 
-/// What two sides of a handshake have agreed on.
+/// The parameters that the two sides of a handshake have agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgreedTls {
     /// The version.
@@ -148,19 +148,19 @@ pub struct AgreedTls {
     pub cipher: &'static str,
 }
 
-/// One way to ask for a data connection.
+/// One method to ask for a data connection, and the answer to it.
 #[derive(Debug)]
 pub struct AskedPort {
-    /// Which.
+    /// The method.
     pub method: PortMethod,
-    /// Where the connection goes, or why there is none.
+    /// The address for the connection, or why there is none.
     pub answer: Result<PortAnswer, CheckError>,
 }
 
 /// A backend's answer to EPSV, PASV or PORT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortAnswer {
-    /// Where a passive connection goes.
+    /// The address that a passive connection goes to.
     pub to: Option<SocketAddr>,
     /// The address in a 227, where it is another one.
     pub announced_elsewhere: Option<SocketAddr>,
@@ -176,7 +176,7 @@ impl AgreedTls {
 }
 
 impl Trust {
-    /// What this backend's configuration asks for.
+    /// The kind of trust that this backend's configuration asks for.
     pub(super) fn at(backend: &config::Backend) -> Self {
         match backend.tls.as_ref().map(|tls| &tls.verify) {
             Some(Verify::System | Verify::Ca(_)) => Self::Verified,

@@ -1,4 +1,4 @@
-//! The backends that there are to probe: as configured, and as name servers tell.
+//! The backends to probe: as configured, and as discovered by DNS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::config::{self, Site};
 pub struct Target {
     /// The site.
     pub site: Arc<Site>,
-    /// Its entry as configured.
+    /// The target's entry as configured.
     pub entry: String,
     pub(super) server: Server,
-    /// One login at a time at all backends of the site, and none after the password was refused: they may have one account
+    /// Allows one login at a time at all backends of the site, and none after the password was refused: they may have one account
     /// database, which would lock the account.
     pub(super) logins: Arc<ProbeLogins>,
 }
 
-/// Where a target is.
+/// The server of a target.
 #[derive(Debug)]
 pub(super) enum Server {
-    /// There.
+    /// A server at a known address.
     Known(Arc<Backend>),
-    /// Name servers have told of none.
+    /// No server has been discovered for the entry.
     Unknown(Box<Undiscovered>),
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Undiscovered {
 }
 
 impl Target {
-    /// Its address, or that of its entry if it has none.
+    /// The target's address, or that of its entry if no address is known.
     pub fn label(&self) -> String {
         match &self.server {
             Server::Known(backend) => backend.server.endpoint.to_string(),
@@ -58,8 +58,8 @@ impl Target {
     }
 }
 
-/// The backends of these sites, in the order of the configuration; those that name servers don't tell of come last in their
-/// site. Takes [`LONGEST`] at most.
+/// The backends of these sites, in the order of the configuration; those that aren't discovered come last in their site. Takes
+/// [`LONGEST`] at most.
 pub async fn targets(
     pools: &Pools,
     sites: &[Arc<Site>],

@@ -46,7 +46,7 @@ impl Check<'_> {
         connection.close().await;
     }
 
-    /// What comes behind the dial.
+    /// Makes the stages after the dial.
     async fn probe_commands(
         &self,
         connection: &mut BackendConnection,
@@ -123,8 +123,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Asks in every way that sessions may use; returns the endpoint of the last one that works, since a server forgets the
-    /// one before it.
+    /// Asks for data connections by every method that sessions may use; returns the endpoint of the last one that works, since a
+    /// server forgets the one before it.
     async fn ask_for_ports(
         &self,
         connection: &mut BackendConnection,

@@ -32,7 +32,7 @@ use record_buffer::RecordBuffer;
 
 /// One side of a TLS connection without buffers. rustls has two, of the same shape.
 pub trait Unbuffered: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
-    /// What rustls keeps for this side.
+    /// The data that rustls keeps for this side.
     type Data;
 
     /// Takes up what has arrived, see [`UnbufferedConnectionCommon`].
@@ -80,20 +80,20 @@ pub struct TlsSource<C> {
 #[derive(Debug)]
 enum ReadState {
     Open,
-    /// The peer has said close_notify.
+    /// The peer has sent close_notify.
     Ended,
-    /// Nothing after the gathered bytes can be trusted.
+    /// The connection has failed: nothing after the gathered bytes can be trusted.
     Failed(io::Error),
 }
 
-/// What a connection needs before it can go on.
+/// The step that a connection needs before it can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
-    /// More from the peer.
+    /// More bytes from the peer have to be read.
     Read,
-    /// That the outgoing records go out.
+    /// The outgoing records have to be sent.
     Write,
-    /// Nothing any more: the peer has said close_notify.
+    /// No step any more: the peer has sent close_notify.
     Ended,
 }
 
@@ -105,7 +105,7 @@ impl TlsSource<UnbufferedServerConnection> {
 }
 
 impl<C: Unbuffered> TlsSource<C> {
-    /// Does the handshake, for which `read` has been read already. `amend` is given our first records before they go out.
+    /// Performs the handshake, for which `read` has been read already. `amend` is given our first records before they go out.
     pub(super) async fn handshake(
         socket: TcpStream,
         connection: C,
@@ -285,7 +285,7 @@ impl<C: Unbuffered> TlsSource<C> {
         }
     }
 
-    /// Takes what rustls has to say about its error, and nothing more: then it would take the wrong record up again.
+    /// Takes the alert that rustls has for its error, and nothing more: then it would take the wrong record up again.
     fn encode_alert(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             let (_, arrived) = self.incoming.split();

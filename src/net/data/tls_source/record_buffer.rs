@@ -10,10 +10,10 @@
 use std::io;
 use std::ops::Range;
 
-/// What the largest record holds (RFC 8446 section 5.1).
+/// The largest content of a record, in bytes (RFC 8446 section 5.1).
 const HEADROOM: usize = 16 * 1024;
 
-/// One record, with space for what follows it.
+/// Size of the first read: one record, with space for what follows it.
 const FIRST_READ: usize = 20 * 1024;
 
 /// A handshake message of 64 KiB, as the longest is that rustls takes, and the records that it comes in.
@@ -26,12 +26,12 @@ const SHORT_READS: u8 = 32;
 /// has to be woken. The kernel keeps ten times as much for a sender whose receiver is slow.
 const LARGEST: usize = 512 * 1024;
 
-/// The buffer.
+/// The buffer of a source under TLS, for received records and decrypted bytes.
 pub(super) struct RecordBuffer {
     buffer: Vec<u8>,
-    /// How many decrypted bytes there are, from the beginning.
+    /// The number of decrypted bytes, from the beginning.
     plaintext: usize,
-    /// What has arrived and is not decrypted.
+    /// The bytes that have arrived and are not decrypted.
     arrived: Range<usize>,
     reads: Reads,
 }
@@ -42,12 +42,12 @@ enum Reads {
     /// The last one took all of it: there may be more.
     Full,
     Fitting,
-    /// So many in a row took little of it.
+    /// This many reads in a row took little of the space.
     Short(u8),
 }
 
 impl RecordBuffer {
-    /// With what has been read already.
+    /// A buffer with the bytes that have been read already.
     pub(super) fn holding(read: &[u8]) -> Self {
         let mut buffer = vec![0; HEADROOM + FIRST_READ.max(read.len())];
         let arrived = HEADROOM..HEADROOM + read.len();
@@ -60,7 +60,7 @@ impl RecordBuffer {
         }
     }
 
-    /// What has been decrypted.
+    /// The decrypted bytes.
     pub(super) fn plaintext(&self) -> &[u8] {
         &self.buffer[..self.plaintext]
     }
@@ -74,12 +74,12 @@ impl RecordBuffer {
         self.arrived.len()
     }
 
-    /// Whether nothing has arrived that isn't dealt with.
+    /// Whether the buffer holds no received bytes that aren't dealt with.
     pub(super) fn is_empty(&self) -> bool {
         self.arrived.is_empty()
     }
 
-    /// Where the next read may put its bytes. Never nothing.
+    /// The space that the next read may fill; never empty.
     ///
     /// # Errors
     /// If what has arrived is an incomplete message and too long: rustls waits for the end of a message, and a hostile
@@ -115,7 +115,7 @@ impl RecordBuffer {
         }
     }
 
-    /// So much has been read into the spare space.
+    /// Records that this many bytes have been read into the spare space.
     pub(super) fn read(&mut self, count: usize) {
         let spare = self.buffer.len() - self.arrived.end;
         self.arrived.end += count;
@@ -139,13 +139,13 @@ impl RecordBuffer {
         (spare, &mut rest[..self.arrived.len()])
     }
 
-    /// So much of what has arrived is dealt with.
+    /// Discards this many of the bytes that have arrived: they are dealt with.
     pub(super) fn discard(&mut self, count: usize) {
         self.arrived.start += count;
     }
 }
 
-/// Where decrypted bytes are gathered.
+/// The place where decrypted bytes are gathered.
 pub(super) struct PlaintextWriter<'a> {
     front: &'a mut [u8],
     plaintext: &'a mut usize,

@@ -15,7 +15,7 @@ use crate::base::address::canonical;
 /// The most bytes that a header has.
 pub const MAX_LEN: usize = version_2::MAX_LEN;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// The connection is relayed, and these are the ends of the one that the balancer accepted.
@@ -29,20 +29,20 @@ pub enum Header {
 pub struct ProxiedAddresses {
     /// The client's address and port.
     pub client: SocketAddr,
-    /// What the client connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
 }
 
-/// What the bytes at the beginning of a connection are.
+/// The result of parsing the bytes at the beginning of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// All of them belong to a header, which is not complete.
     Incomplete,
     /// The first `length` of them are a header.
     Complete {
-        /// What it says.
+        /// The header's content.
         header: Header,
-        /// Where it ends.
+        /// The header's length in bytes.
         length: usize,
     },
 }
@@ -50,7 +50,7 @@ pub enum Parsed {
 /// Why the bytes aren't a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
-    /// They begin like neither version.
+    /// The bytes begin like neither version.
     #[error("not a PROXY header")]
     NotAHeader,
     /// Longer than the version allows, or than any known balancer sends.
@@ -62,7 +62,7 @@ pub enum BadHeader {
     /// Version 2 has no such version or command.
     #[error("the PROXY header has the unknown version and command {0:#04x}")]
     Command(u8),
-    /// Neither TCP over IPv4 nor over IPv6.
+    /// The protocol is neither TCP over IPv4 nor over IPv6.
     #[error("the PROXY header is for the protocol {0:#04x}, which isn't TCP")]
     Protocol(u8),
     /// Version 2 too short for its addresses.
@@ -93,7 +93,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, BadHeader> {
     }
 }
 
-/// Refuses addresses that stand for no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
+/// Refuses addresses of no machine: to connect to 0.0.0.0, as active mode would, is to connect to oneself.
 fn proxied(client: SocketAddr, destination: SocketAddr) -> Result<Header, BadHeader> {
     for ip in [client.ip(), destination.ip()] {
         let ip = ip.to_canonical();

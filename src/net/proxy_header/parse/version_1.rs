@@ -6,7 +6,7 @@ use super::{BadHeader, Header, Parsed, proxied};
 use crate::base::text::decimal;
 
 pub const START: &[u8] = b"PROXY ";
-/// With its line end.
+/// The longest header of version 1, in bytes with its line end.
 const MAX_LEN: usize = 107;
 
 /// `PROXY TCP4 192.0.2.7 198.51.100.1 40000 21` and CR LF.

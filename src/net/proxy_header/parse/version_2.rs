@@ -8,9 +8,10 @@ use super::{BadHeader, Header, Parsed, proxied};
 pub const MAX_LEN: usize = FIXED + MAX_REST;
 
 pub const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Up to where the addresses begin.
+/// The length of the fixed part, up to where the addresses begin, in bytes.
 pub const FIXED: usize = 16;
-/// Addresses and extensions. The format allows 64 KiB; what balancers send, TLS details included, stays below one.
+/// The longest addresses and extensions that are accepted, in bytes. The format allows 64 KiB; what balancers send, TLS details
+/// included, stays below one.
 pub const MAX_REST: usize = 2048;
 pub const LOCAL: u8 = 0x20;
 pub const PROXY: u8 = 0x21;

@@ -1,8 +1,8 @@
 //! The PROXY protocol's header, version 1 and 2, for connections to backends: from addresses to bytes.
 //!
-//! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2. The family is that of the addresses
-//! in the header, whatever the connection's own is; addresses that no header of one family can hold are left out (UNKNOWN,
-//! UNSPEC), and what else is known of the client is said all the same.
+//! The format is HAProxy's, "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2. The family is that of the addresses in
+//! the header, whatever the connection's own is; addresses that no header of one family can hold are left out (UNKNOWN, UNSPEC),
+//! and all else that is known of the client is sent all the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ const CLIENT_SSL: u8 = 0x01;
 /// SSL's field `verify`: anything but zero, which would be a client certificate that was verified.
 const NOT_VERIFIED: u32 = 1;
 
-/// For whom a connection to a backend is opened.
+/// The side for which a connection to a backend is opened.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
     /// A client, of whose session it is.
@@ -34,10 +34,10 @@ pub enum Origin<'a> {
     Proxy,
 }
 
-/// What a backend is told of a client.
+/// The facts about a client that a backend is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayedClient<'a> {
-    /// Where it is, and where it connected to.
+    /// The client's address, and the one that it connected to.
     pub addresses: ProxiedAddresses,
     /// The host that led to its site, if it named one.
     pub authority: Option<&'a str>,
@@ -50,13 +50,13 @@ pub struct RelayedClient<'a> {
 /// The TLS of a client's control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Its version.
+    /// The TLS version.
     pub version: TlsVersion,
-    /// Its cipher suite.
+    /// The cipher suite.
     pub cipher_suite: CipherSuite,
 }
 
-/// Both ends of the client's connection, in one family.
+/// The addresses of both ends of the client's connection, in one family.
 enum Ends {
     V4(Ipv4Addr, Ipv4Addr),
     V6(Ipv6Addr, Ipv6Addr),
@@ -130,7 +130,7 @@ fn addresses(addresses: &ProxiedAddresses) -> (u8, Vec<u8>) {
     (protocol, bytes)
 }
 
-/// `None` for ends of two families, and for addresses that stand for no machine: receivers refuse those.
+/// `None` for ends of two families, and for addresses of no machine: receivers refuse those.
 fn ends(addresses: &ProxiedAddresses) -> Option<Ends> {
     let (client, destination) = (addresses.client.ip(), addresses.destination.ip());
     let (client, destination) = (client.to_canonical(), destination.to_canonical());

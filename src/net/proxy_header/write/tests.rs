@@ -55,7 +55,7 @@ fn fixed(command: u8, protocol: u8, length: u8) -> Vec<u8> {
 /// The extension that each header of a client has.
 const ID: &[u8] = b"\x05\x00\x130123456789abcdef-42";
 
-/// What is behind the addresses, and the session's id.
+/// The part of a header after the addresses and the session's id.
 fn behind_the_id(header: &[u8], addresses: usize) -> &[u8] {
     header[16 + addresses..]
         .strip_prefix(ID)

@@ -44,7 +44,7 @@ pub fn upload() -> LogRecord<'static> {
     }
 }
 
-/// Of an anonymous user over IPv6, in clear text, in an unknown directory.
+/// A record of an anonymous user over IPv6, in clear text, in an unknown directory.
 pub fn broken_download() -> LogRecord<'static> {
     LogRecord {
         client: "[2001:db8::7]:50000".parse().expect("an address"),

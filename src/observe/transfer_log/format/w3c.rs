@@ -16,7 +16,7 @@ use crate::outcome::Direction;
 const FIELDS: &str = "date time c-ip c-port cs-username s-sitename s-computername cs-host s-ip s-port cs-method cs-uri-stem \
                       sc-status sc-win32-status sc-substatus sc-bytes cs-bytes time-taken x-session x-fullpath x-debug";
 
-/// What stands in front of the first line of a file.
+/// The header in front of the first line of a file.
 pub(in crate::observe::transfer_log) fn header(now: Timestamp) -> Vec<u8> {
     format!(
         "#Software: Portcullis {}\n#Version: 1.0\n#Date: {}\n#Fields: {FIELDS}\n",
@@ -76,7 +76,7 @@ pub(in crate::observe::transfer_log) fn line(record: &LogRecord<'_>, computer: &
     line.into_bytes()
 }
 
-/// What a field holds.
+/// The value of a field.
 enum Value<'a> {
     Address(IpAddr),
     Number(u128),
@@ -132,7 +132,7 @@ mod tests {
         String::from_utf8(line(record, "edge 1")).expect("UTF-8")
     }
 
-    /// What a value stands for.
+    /// The text that a value stands for.
     fn decoded(value: &str) -> Vec<u8> {
         if value == "-" {
             return Vec::new();

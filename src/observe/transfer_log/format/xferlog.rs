@@ -63,7 +63,7 @@ pub(in crate::observe::transfer_log) fn line(
     Some(line.into_bytes())
 }
 
-/// As a field: never empty, and without blanks.
+/// A name as a field: never empty, and without blanks.
 fn word(name: &[u8]) -> Cow<'_, str> {
     let is_plain = |character: char| is_printable(character) && !character.is_whitespace();
     match std::str::from_utf8(name) {

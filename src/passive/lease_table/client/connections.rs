@@ -1,4 +1,4 @@
-//! What becomes of a connection: from its arrival through its ClientHello to its lease, or to its reset.
+//! The course of a connection: from its arrival through its ClientHello to its lease, or to its reset.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -296,7 +296,7 @@ impl ClientLeases {
             .filter(move |held| held.expects() && held.granted < arrived)
     }
 
-    /// That lease, if it is the only one.
+    /// The only lease that a connection can be meant for, see [`candidates`](Self::candidates); `None` if there is none or more.
     pub(super) fn only_candidate(&self, port: SocketAddr, arrived: u64) -> Option<LeaseId> {
         let mut candidates = self.candidates(port, arrived);
         let first = candidates.next()?;

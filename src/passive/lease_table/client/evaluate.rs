@@ -151,7 +151,7 @@ impl ClientLeases {
     }
 }
 
-/// Whether a connection has said all that it needs to be the lease's for being alone.
+/// Whether a connection has sent all that it needs to be the lease's for being alone.
 fn could_be_taken(connection: &Connection, held: &GrantedLease) -> bool {
     connection.claim == Claim::Unnamed || held.request.identity == Identity::Address
 }

@@ -21,7 +21,7 @@ pub(super) struct ClientLeases {
     /// Connections that are not identified, or not assigned yet; in the order of their arrival.
     connections: Vec<Connection>,
     cooldowns: Vec<Cooldown>,
-    /// Those that wait for a port, the first of them in front.
+    /// The requests that wait for a port, the first of them in front.
     queue: VecDeque<QueuedRequest>,
     /// When each port was last used.
     used: HashMap<SocketAddr, u64>,
@@ -40,16 +40,16 @@ struct GrantedLease {
     request: LeaseRequest,
     port: SocketAddr,
     granted: u64,
-    /// Since when its client has had the port without a transfer; none once that has begun.
+    /// Since when the client has had the port without a transfer; `None` once the transfer has begun.
     idle_since: Option<Instant>,
     progress: LeaseProgress,
     /// A connection arrived at the port that may have been the lease's own, and was not accepted.
     saw_another: bool,
-    /// Another lease ended whose connection may still arrive at the port, and be taken for this lease's.
+    /// Whether another lease ended whose connection may still arrive at the port, and be taken for this lease's.
     late_one_expected: bool,
     attribution: Attribution,
     unassigned: UnassignedConnections,
-    /// A connection that could only be its own has come, and was closed before it said anything.
+    /// A connection that could only be its own has come, and was closed before it sent anything.
     own_was_closed: bool,
     /// Whether others wait for a port, as last reported to its session.
     contended: bool,
@@ -59,11 +59,11 @@ struct GrantedLease {
 enum LeaseProgress {
     /// No connection is the lease's yet.
     Pending,
-    /// One has named its session, and has yet to prove it.
+    /// A connection has named the lease's session, and has yet to prove it.
     NamedBy(ConnectionId),
-    /// One is its own because of its address alone.
+    /// A connection is the lease's own because of its address alone.
     Alone,
-    /// Its connection has proven to be its own: other connections to the port don't change that.
+    /// The lease's connection has proven to be its own: other connections to the port don't change that.
     Proven,
 }
 
@@ -91,8 +91,9 @@ struct Cooldown {
     port: SocketAddr,
     former: LeaseRequest,
     until: Instant,
-    /// Its transfer was refused, and its one connection has come, as far as can be known. A later one may yet be its own, which the
-    /// client has closed by now: that does no handshake, but to a session in clear text it would be the end of a file.
+    /// Whether the former lease's transfer was refused and its one connection has come, as far as can be known. A later one may
+    /// yet be its own, which the client has closed by now: that does no handshake, but to a session in clear text it would be the
+    /// end of a file.
     is_closed: bool,
 }
 
@@ -114,7 +115,8 @@ impl GrantedLease {
         )
     }
 
-    /// Whether its one connection seems to have come, though it may have said nothing: lftp and FileZilla wait for the 150.
+    /// Whether the lease's one connection seems to have come, though it may have sent nothing: lftp and FileZilla wait for the
+    /// 150.
     fn has_seen_its_own(&self) -> bool {
         matches!(
             self.progress,

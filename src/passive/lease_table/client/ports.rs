@@ -1,4 +1,4 @@
-//! Which lease gets which port, and when.
+//! The assignment of ports to leases, and its time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -147,7 +147,7 @@ impl Session {
         session
     }
 
-    /// Logged in at site `a`.
+    /// A session logged in at site `a`.
     pub fn logged_in() -> Self {
         Self::logged_in_with(session_config(), false)
     }
@@ -159,7 +159,7 @@ impl Session {
         session
     }
 
-    /// With a data port and a transfer command that the backend has.
+    /// A session with a data port and a transfer command that the backend has.
     pub fn running(transfer: &str) -> Self {
         let mut session = Self::opening(transfer);
         session.connected(transfer);
@@ -168,7 +168,7 @@ impl Session {
         session
     }
 
-    /// The same with PROT C.
+    /// As [`running`](Self::running), with PROT C.
     pub fn running_in_clear_text(transfer: &str) -> Self {
         let mut session = Self::logged_in();
         session.client("PROT C");
@@ -275,7 +275,7 @@ impl Session {
         std::mem::take(&mut self.actions)
     }
 
-    /// What the client was sent since the last call; discards everything else.
+    /// The client's replies since the last call; discards everything else.
     pub fn replies(&mut self) -> Vec<String> {
         self.texts(|action| match action {
             Action::Reply(bytes) => Some(bytes),
@@ -283,7 +283,7 @@ impl Session {
         })
     }
 
-    /// What the backend was sent since the last call; the rest stays queued.
+    /// The lines sent to the backend since the last call; the rest stays queued.
     pub fn sent(&self) -> Vec<String> {
         let sent = self.actions.iter().filter_map(|action| match action {
             Action::Send(bytes) => Some(text(bytes)),

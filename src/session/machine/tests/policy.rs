@@ -1,4 +1,4 @@
-//! What a site's policy does to its sessions: networks, maintenance, texts, commands, groups.
+//! Tests of the effects of a site's policy on its sessions: networks, maintenance, texts, commands, groups.
 
 use super::*;
 use crate::config::{Group, UnknownUsers};

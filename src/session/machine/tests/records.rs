@@ -1,4 +1,4 @@
-//! What is recorded of transfers and of changed files: paths from the root where they are certain, offsets, types, replies.
+//! Tests of the records of transfers and of changed files: paths from the root where they are certain, offsets, types, replies.
 
 use super::*;
 use crate::outcome::{DataMode, HashedPart, Representation};

@@ -1,4 +1,4 @@
-//! What begins a deadline anew, and what does not.
+//! Tests of the events that begin a deadline anew, and of those that don't.
 
 use std::time::Duration;
 

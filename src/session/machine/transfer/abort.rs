@@ -18,13 +18,13 @@ pub(in super::super) struct Aborting {
     pub(super) details: Box<Details>,
     reason: AbortReason,
     resync: Resync,
-    /// What the backend has said to it so far.
+    /// The backend's replies so far.
     replies: Vec<Reply>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AbortReason {
-    /// The client said ABOR and expects two replies.
+    /// The client sent ABOR and expects two replies.
     Client,
     /// A data connection failed; the client expects the transfer's one reply.
     Data(DataFailure),
@@ -43,12 +43,12 @@ impl AbortReason {
 enum Resync {
     /// The backend was sent ABOR and has not answered.
     AborSent,
-    /// It was sent NOOP, too.
+    /// The backend was sent NOOP, too.
     NoopSent,
 }
 
 impl Aborting {
-    /// Ends a running transfer here and at the backend, for which it is over if it has said 2xx.
+    /// Ends a running transfer here and at the backend, for which it is over if it has sent 2xx.
     pub(super) fn begin(
         is_confirmed: bool,
         details: Box<Details>,
@@ -69,17 +69,17 @@ impl Aborting {
         }))
     }
 
-    /// Whether the client has said ABOR.
+    /// Whether the client has sent ABOR.
     pub fn is_client_abort(&self) -> bool {
         matches!(self.reason, AbortReason::Client)
     }
 
-    /// What has ended the transfer.
+    /// The outcome that the reason for the abort stands for.
     pub fn outcome(&self) -> Outcome {
         self.reason.outcome()
     }
 
-    /// The client says ABOR when a data connection has failed already.
+    /// The client sends ABOR when a data connection has failed already.
     pub fn on_abor(mut self) -> State {
         self.reason = AbortReason::Client;
         State::Transfer(Transfer::Aborting(self))
@@ -167,9 +167,9 @@ impl Details {
     }
 }
 
-/// Whether a reply says something about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has
-/// put the file off until it accepts its data connection, and would send it over the next one, in front of the next file. A
-/// server that knows no ABOR says as little.
+/// Whether a reply is about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has put the file off
+/// until it accepts its data connection, and would send it over the next one, in front of the next file. A server that knows no
+/// ABOR says as little.
 fn is_about_transfer(reply: &Reply) -> bool {
     !matches!(reply.number(), 200..=225 | 500..=504)
 }

@@ -9,11 +9,11 @@ use crate::ftp::reply::Reply;
 #[derive(Debug)]
 pub(super) struct Confirmed {
     reply: Reply,
-    /// What the backend has said behind that.
+    /// The backend's replies after that one.
     surplus: Surplus,
 }
 
-/// The backend says one thing after the other, which would keep the session from its data connections.
+/// The backend sends one reply after the other, which would keep the session from its data connections.
 pub(super) struct TooManyReplies;
 
 impl Confirmed {
@@ -24,7 +24,7 @@ impl Confirmed {
         }
     }
 
-    /// Another 2xx. The first one counts; this one is handled when the transfer has ended.
+    /// Records another 2xx. The first one counts; this one is handled when the transfer has ended.
     pub fn repeat(&mut self, reply: &Reply) -> Result<(), TooManyReplies> {
         self.surplus = match self.surplus {
             Surplus::None if *reply == self.reply => Surplus::Same,

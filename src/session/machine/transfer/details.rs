@@ -1,4 +1,4 @@
-//! What every phase of a transfer knows of it, and how each one ends it.
+//! The details of a transfer that every phase of it needs, and the ways in which each phase ends it.
 
 use std::num::NonZeroUsize;
 
@@ -14,19 +14,19 @@ use crate::ftp::command::Command;
 use crate::ftp::reply::Reply;
 use crate::outcome::Direction;
 
-/// What is known of a transfer as long as it lasts.
+/// Details of a transfer, kept as long as it lasts.
 #[derive(Debug)]
 pub(in super::super) struct Details {
     pub login: Box<LoggedIn>,
     pub command: Command,
     pub direction: Direction,
-    /// That of the client's data connection.
+    /// The protection level of the client's data connection.
     pub protection: Protection,
-    /// A 1yz has arrived.
+    /// Whether a 1yz has arrived.
     pub begun: bool,
     /// How many STATs the backend has not answered yet.
     pub stats: usize,
-    /// How its data port was asked for.
+    /// The state of asking for its data port.
     pub port: DataPortNegotiation,
 }
 
@@ -45,7 +45,7 @@ impl Details {
         self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
-    /// The backend's 1yz.
+    /// Handles the backend's 1yz.
     pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
@@ -64,7 +64,7 @@ impl Details {
         }
     }
 
-    /// What the backend's 4yz or 5yz means for the data connections, while the bytes are still to come or coming.
+    /// The action for the data connections on the backend's 4yz or 5yz, while the bytes are still to come or coming.
     pub fn data_of_refusal(&self) -> Action {
         if self.begun {
             Action::DropData

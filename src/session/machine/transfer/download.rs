@@ -1,7 +1,7 @@
 //! A download or a listing whose command has been sent to the backend.
 //!
-//! The client doesn't get its end of file before the backend's 2xx. That one may come first: IIS says 226 while the last
-//! bytes are still under way. A backend's end counts without close_notify: IIS never sends one, and its 2xx says the same.
+//! The client doesn't get its end of file before the backend's 2xx. That one may come first: IIS sends 226 while the last bytes
+//! are still under way. A backend's end counts without close_notify: IIS never sends one, and its 2xx confirms the same.
 
 use super::super::context::Context;
 use super::super::{Action, DataEvent, ProtocolError, State, Wait};
@@ -19,7 +19,7 @@ pub(in super::super) struct Download {
 
 #[derive(Debug)]
 enum DownloadStage {
-    /// Bytes come from the backend, whether it has said 2xx or not.
+    /// Bytes come from the backend, whether it has sent 2xx or not.
     Flowing(Option<Confirmed>),
     /// The source is done, and the backend's reply is awaited.
     SourceEnded,
@@ -121,7 +121,7 @@ impl Download {
         Aborting::begin(self.is_confirmed(), self.details, reason, cx)
     }
 
-    /// Whether it is over for the backend.
+    /// Whether the transfer is over for the backend.
     pub fn is_confirmed(&self) -> bool {
         match self.stage {
             DownloadStage::Flowing(Some(_)) | DownloadStage::Ending(_) => true,

@@ -11,7 +11,8 @@ use crate::outcome::Verdict;
 pub enum DataFailure {
     /// The client did not connect in time.
     NoClient,
-    /// The same, but there was a connection from this address to its port: perhaps the client, behind another address.
+    /// The client did not connect in time, but there was a connection from this address to its port: perhaps the client, behind
+    /// another address.
     OnlyFrom(IpAddr),
     /// The client could not be reached in active mode.
     ClientUnreachable,
@@ -25,7 +26,7 @@ pub enum DataFailure {
     NotResumed,
     /// The client's handshake was a full one, and didn't show the certificate of the control connection.
     OtherCertificate,
-    /// Another connection of the client's address came to its data port, and it is unknown which one is the transfer's.
+    /// Another connection from the client's address came to its data port, and it is unknown which one is the transfer's.
     AnotherConnection,
     /// The connection of an earlier transfer may still arrive at the data port, and could not be distinguished from
     /// this one's.
@@ -96,7 +97,7 @@ impl DataFailure {
         }
     }
 
-    /// Whether it is what a refusal looks like on the data connection, be it that the reply is yet to come.
+    /// Whether the failure may be the effect of a refusal on the data connection, whose reply is yet to come.
     pub fn may_be_a_refusal(self) -> bool {
         matches!(self, Self::BackendHandshake | Self::BackendLost)
     }
@@ -130,7 +131,7 @@ impl DataFailure {
         }
     }
 
-    /// Its text in the log.
+    /// The failure's text in the log.
     fn as_str(self) -> &'static str {
         match self {
             Self::NoClient | Self::OnlyFrom(_) => "client opened no data connection",
@@ -178,7 +179,7 @@ impl DataFailure {
     }
 }
 
-/// As the log has it.
+/// Writes the failure as the log has it.
 impl fmt::Display for DataFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())?;

@@ -17,10 +17,10 @@
 //!
 //! # The verdict, which is the promise that Portcullis makes
 //!
-//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend said 2xx.
-//! Until all three are known neither peer is told so: a download's client doesn't get its end of file before the
-//! backend's 2xx, and an upload's backend doesn't get it before the client's end was checked. In every other case the
-//! sink's leg is reset and the client gets a 4xx or 5xx.
+//! A transfer is complete only if its source ended in order, its sink took every byte, *and* the backend sent 2xx. Until all
+//! three are known neither peer is informed of it: a download's client doesn't get its end of file before the backend's 2xx, and
+//! an upload's backend doesn't get it before the client's end was checked. In every other case the sink's leg is reset and the
+//! client gets a 4xx or 5xx.
 
 mod abort;
 mod confirmed;
@@ -141,8 +141,8 @@ impl Transfer {
         State::Transfer(self)
     }
 
-    /// Not before earlier commands, or the client takes it for the reply to those: so behind the transfer's 1yz, and not
-    /// before the two replies to its ABOR.
+    /// Whether NOOP may be answered: not before earlier commands, or the client takes the reply for theirs. So it is answered
+    /// after the transfer's 1yz, and not before the two replies to the client's ABOR.
     fn may_answer_noop(&self, cx: &Context) -> bool {
         let waits_for_abor = matches!(self, Self::Aborting(state) if state.is_client_abort());
         let details = self.details();
@@ -221,7 +221,8 @@ impl Transfer {
         self.abandon_with_client(cx)
     }
 
-    /// Where nothing else distinguishes a truncated file from a complete one, the end of the control connection does.
+    /// Abandons the transfer if the client is gone and needed: where nothing else distinguishes a truncated file from a complete
+    /// one, the end of the control connection does.
     fn abandon_if_client_needed(self, cx: &mut Context) -> State {
         if cx.client == ClientPresence::Gone && self.needs_client() {
             return self.abandon_with_client(cx);
@@ -244,7 +245,7 @@ impl Transfer {
         self.record(outcome, cx);
     }
 
-    /// Whether the backend calls it complete, and only the data connections have yet to end.
+    /// Whether the backend calls the transfer complete, and only the data connections have yet to end.
     pub fn is_confirmed(&self) -> bool {
         match self {
             Self::Upload(state) => state.is_confirmed(),
@@ -279,7 +280,7 @@ impl Transfer {
         }
     }
 
-    /// Whether its source is an upload's that has ended, and what the client has said decides whether that counts.
+    /// Whether the transfer is an upload whose source has ended, and the client's input decides whether that counts.
     pub fn awaits_verdict(&self) -> bool {
         matches!(self, Self::Upload(state) if state.awaits_verdict())
     }
@@ -298,7 +299,7 @@ impl Transfer {
         }
     }
 
-    /// Whether its bytes tell their end by themselves, or have ended.
+    /// Whether the transfer's bytes prove their end by themselves, or have ended.
     fn outlives_client(&self) -> bool {
         match self {
             Self::Opening(_) | Self::AskingAgain(_) => self.details().is_private_upload(),

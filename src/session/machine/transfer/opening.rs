@@ -27,7 +27,7 @@ pub(in super::super) struct Opening {
 /// The data connection that a transfer's command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
-    /// The backend's, without which many servers say no 150.
+    /// The backend's connection, without which many servers send no 150.
     Backend,
     /// The client's, in an upload: with the command the server empties the file, and the client may never come.
     Client,

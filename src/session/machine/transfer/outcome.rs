@@ -7,18 +7,18 @@ use crate::outcome::Verdict;
 /// How a transfer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every byte is where it belongs, and the backend says so.
+    /// Every byte has arrived, and the backend has confirmed it.
     Complete,
-    /// It was ended on purpose.
+    /// The transfer was ended on purpose.
     Aborted(AbortedBy),
-    /// The backend would not begin it, and said this. In a box, since it would make every
+    /// The backend would not begin the transfer, and sent this reply. In a box, since it would make every
     /// [`Action`](crate::session::machine::Action) larger.
     Refused(Box<Reply>),
-    /// It was to be complete, and is not.
+    /// The transfer was to be complete, and is not.
     Failed(Failure),
 }
 
-/// What ended a transfer on purpose.
+/// The origin of a transfer's abort on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbortedBy {
     /// The client's ABOR.
@@ -29,12 +29,12 @@ pub enum AbortedBy {
     Operator,
 }
 
-/// What made a transfer fail.
+/// The cause of a transfer's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// What became of its data connections.
+    /// The data connections failed.
     Data(DataFailure),
-    /// What the backend replied.
+    /// The backend replied with this.
     Reply(Box<Reply>),
     /// The client's control connection ended, or was given up.
     ClientGone,
@@ -43,7 +43,7 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// Its label in the metrics and the log.
+    /// The outcome's label in the metrics and the log.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Complete => Verdict::Complete,

@@ -1,8 +1,8 @@
 //! An upload whose command has been sent to the backend.
 //!
 //! The backend doesn't get its end of file before the client's end was checked. Under TLS that is in order only with
-//! close_notify, unless its site says otherwise. In clear text half a file ends like a whole one, so an ABOR counts
-//! that comes with it, and so does the end of the control connection.
+//! close_notify, unless its site is configured otherwise. In clear text half a file ends like a whole one, so an ABOR counts that
+//! comes with it, and so does the end of the control connection.
 //!
 //! That the backend took every byte shows in how it closes in clear text: its kernel resets a connection that is closed with
 //! bytes unread. Under TLS a reset may only mean that our close_notify was not read, so there it proves nothing.
@@ -33,7 +33,7 @@ enum UploadStage {
     Ending(Option<Confirmed>),
     /// The backend has been sent the end of the file, and has yet to close.
     Ended(Option<Confirmed>),
-    /// Its leg has ended in order, and it has yet to say 2xx.
+    /// The backend's leg has ended in order, and the backend has yet to reply 2xx.
     Finished,
 }
 
@@ -145,7 +145,7 @@ impl Upload {
         Aborting::begin(self.is_confirmed(), self.details, reason, cx)
     }
 
-    /// Whether it is over for the backend.
+    /// Whether the transfer is over for the backend.
     pub fn is_confirmed(&self) -> bool {
         matches!(
             self.stage,
@@ -177,7 +177,7 @@ impl Upload {
         has_ended || self.details.is_private_upload()
     }
 
-    /// Whether the end of its bytes is still to come, and proves by itself that they are complete.
+    /// Whether the end of the bytes is still to come, and proves by itself that they are complete.
     pub fn is_flowing_and_private(&self) -> bool {
         matches!(self.stage, UploadStage::Flowing) && self.details.is_private_upload()
     }

@@ -1,4 +1,4 @@
-//! Which certificate a client is shown: by names, by kinds of keys, by time; and that a session keeps to it.
+//! Tests of which certificate a client is shown: by names, by kinds of keys, by time; and that a session keeps to it.
 
 use std::path::Path;
 use std::time::Duration;

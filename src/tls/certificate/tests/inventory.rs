@@ -1,4 +1,4 @@
-//! What is loaded of a configuration with many certificates: every layout of a directory, and what one bad file costs.
+//! Tests of loading a configuration with many certificates: every layout of a directory, and what one bad file costs.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ impl Place {
         CertificateSet::load(&self.tls(more), now()).unwrap()
     }
 
-    /// What is served, and what is refused, by their names without the folder.
+    /// The certificates that are served, and those that are refused, by their names without the folder.
     fn short(&self, set: &CertificateSet) -> (Vec<String>, Vec<String>) {
         let folder = format!("{}/", self.path().display());
         let served = set.entries().filter(|entry| entry.pair().is_some());

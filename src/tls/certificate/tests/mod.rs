@@ -1,4 +1,4 @@
-//! What a pair of files has to be to be served, and what is said of one that isn't.
+//! Tests of the requirements on a pair of files that is served, and of the errors about one that isn't.
 
 mod choice;
 mod inventory;
