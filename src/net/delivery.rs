@@ -1,5 +1,5 @@
-//! What peers have yet to acknowledge of what was sent to them. The kernel goes on sending for a process that has ended, but not for
-//! a container or a machine.
+//! What peers have yet to acknowledge of what was sent to them. The kernel goes on sending for a process that has ended, but not
+//! for a container that is taken down, whose network ends with it.
 //!
 //! The table of the kernel is read for that, since asking it for one socket takes unsafe code.
 
