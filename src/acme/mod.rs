@@ -105,8 +105,8 @@ impl Acme {
         self.settings == *settings
     }
 
-    /// Begins an order that waits after a failure at once, as far as the authority and the limit of an hour allow: the configuration
-    /// was loaded again, and says nothing new of the orders.
+    /// Begins an order that waits after a failure at once, as far as the authority and the limit of an hour allow: the
+    /// configuration was loaded again, and says nothing new of the orders.
     pub fn reloaded(&self) {
         self.reloaded.notify_one();
     }
