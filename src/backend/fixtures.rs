@@ -1,9 +1,18 @@
-//! Pools for the tests of this module.
+//! Pools and ids of backends for the tests of this module.
 
 use std::path::Path;
 
 use super::{Pools, Registry};
+use crate::base::BackendId;
 use crate::config;
+
+/// The id of a backend at this port.
+pub fn backend_id(port: u16) -> BackendId {
+    BackendId {
+        host: "10.0.0.10".to_owned(),
+        port,
+    }
+}
 
 /// The pools of these sites, as a configuration has them.
 pub fn load(sites: &str, registry: &Registry) -> Pools {

@@ -87,13 +87,7 @@ fn forget_unused<K: Eq + Hash, S>(known: &mut HashMap<K, Arc<S>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn backend(port: u16) -> BackendId {
-        BackendId {
-            host: "10.0.0.10".to_owned(),
-            port,
-        }
-    }
+    use crate::backend::fixtures::backend_id as backend;
 
     #[test]
     fn a_backend_is_known_by_host_and_port() {

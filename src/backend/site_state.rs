@@ -97,13 +97,7 @@ impl SiteState {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn backend(port: u16) -> BackendId {
-        BackendId {
-            host: "10.0.0.10".to_owned(),
-            port,
-        }
-    }
+    use crate::backend::fixtures::backend_id as backend;
 
     #[test]
     fn a_drained_backend_stays_so_when_a_configuration_drops_it_and_another_has_it_again() {

@@ -72,13 +72,7 @@ impl WaitingHeads {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn backend(port: u16) -> BackendId {
-        BackendId {
-            host: "10.0.0.10".to_owned(),
-            port,
-        }
-    }
+    use crate::backend::fixtures::backend_id as backend;
 
     fn backends<const N: usize>(ports: [u16; N]) -> BTreeSet<BackendId> {
         ports.map(backend).into()

@@ -185,19 +185,15 @@ impl ControlConnection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::net::fixtures::connection;
 
     /// On one thread, where a task that never yields keeps all others from running.
     #[tokio::test]
     async fn a_client_that_sends_faster_than_it_is_read_leaves_other_tasks_their_turn() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
+        let (peer, socket) = connection().await;
         let mut arrived = 0;
         peer.writable().await.unwrap();
         while let Ok(count) = peer.try_write(&[b'x'; 64 * 1024]) {
@@ -219,11 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_after_its_time() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
+        let (peer, socket) = connection().await;
         let mut control = ControlConnection::with_client(Stream::Plain(socket));
         let began = Instant::now();
         // More than the buffers of both kernels hold.

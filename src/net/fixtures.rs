@@ -10,6 +10,15 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use super::stream::Stream;
 use crate::tls;
 
+/// Both ends of a connection: the client's first.
+pub async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    (client, listener.accept().await.unwrap().0)
+}
+
 /// The client's and the server's end of a TLS connection, of TLS 1.2 so that neither sends tickets.
 pub async fn ends() -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>) {
     let identity = rcgen::generate_simple_self_signed(vec!["ftp.test".to_owned()]).unwrap();
@@ -29,11 +38,7 @@ pub async fn ends() -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStrea
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    let accepted = listener.accept().await.unwrap().0;
+    let (socket, accepted) = connection().await;
     let name = ServerName::try_from("ftp.test").unwrap();
     tokio::try_join!(
         TlsConnector::from(Arc::new(connecting)).connect(name, socket),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
 use rustls::version::TLS13;
+use testkit::DEADLINE;
 use testkit::config::Site;
 use testkit::content;
 use testkit::front::Front;
@@ -324,6 +325,9 @@ fn a_client_that_reads_no_reply_cannot_hold_the_end_off() {
 fn a_process_that_is_to_end_during_its_start_waits_for_no_name_server() {
     let front = Front::new(&[]);
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    silent
+        .set_read_timeout(Some(DEADLINE))
+        .expect("it isn't zero");
     let asked = silent.local_addr().expect("it is bound");
     let config = front
         .config()

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::net::TcpListener;
 use tokio::task::yield_now;
 use tokio_rustls::{TlsConnector, client};
 
 use super::super::source::Source;
 use super::*;
+use crate::net::fixtures::connection;
 use crate::tls;
 
 static VERSIONS: [&SupportedProtocolVersion; 2] =
@@ -61,15 +61,6 @@ fn identity(version: &'static SupportedProtocolVersion) -> (ClientConfig, Server
         .with_root_certificates(roots)
         .with_no_client_auth();
     (theirs, ours)
-}
-
-/// Both ends of a connection.
-async fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let theirs = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    (theirs, listener.accept().await.unwrap().0)
 }
 
 /// The bytes of a source until its end, and the end or the error.
