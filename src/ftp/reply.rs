@@ -21,6 +21,10 @@ pub const MAX_REPLY: usize = 1024 * 1024;
 /// How many lines without a code are passed over between two replies.
 pub const MAX_STRAY_LINES: u32 = 32;
 
+/// How many 1yz replies may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep a
+/// session or a check busy without end, and replies that arrive without a pause reach no time limit.
+pub const MAX_PRELIMINARIES: u32 = 16;
+
 /// HTTP, SSH, POP3, IMAP.
 const OTHER_PROTOCOLS: [&[u8]; 4] = [b"HTTP/", b"SSH-", b"+OK", b"* OK"];
 

@@ -16,7 +16,7 @@ use crate::backend::dial::DialBudget;
 use crate::base::budget::Budget;
 use crate::ftp::address;
 use crate::ftp::port_methods::BackendPorts;
-use crate::ftp::reply::{Class, Reply};
+use crate::ftp::reply::{Class, MAX_PRELIMINARIES, Reply};
 use crate::ftp::server::{BackendProtection, PortMethod};
 use crate::net::deadline::{elapsed, timeout};
 use crate::net::proxy_header::Origin;
@@ -25,9 +25,6 @@ use crate::tls::{self, BackendSessionTls};
 
 /// How much of a listing is read. That much shows that data come through; the rest would only be load.
 const LONGEST_LISTING: usize = 1024 * 1024;
-
-/// How many 1yz replies a backend may send to LIST, as in a session: a total time limit ends none that arrive without a pause.
-const MAX_PRELIMINARIES: u32 = 16;
 
 /// A listing that was made.
 pub(super) struct Listing {

@@ -27,10 +27,18 @@ impl Bench {
     }
 
     fn request(&mut self, lease: u64, identity: Identity) -> Option<SocketAddr> {
-        self.ask_of(lease, identity, lease)
+        granted(&self.effects_of(lease, identity), lease)
+    }
+
+    fn effects_of(&mut self, lease: u64, identity: Identity) -> Vec<Effect> {
+        self.effects_of_account(lease, identity, lease)
     }
 
     fn ask_of(&mut self, lease: u64, identity: Identity, account: u64) -> Option<SocketAddr> {
+        granted(&self.effects_of_account(lease, identity, account), lease)
+    }
+
+    fn effects_of_account(&mut self, lease: u64, identity: Identity, account: u64) -> Vec<Effect> {
         let request = LeaseRequest {
             client: CLIENT,
             account: LoginId::of(Some(SiteId(0)), &account.to_be_bytes()),
@@ -38,10 +46,8 @@ impl Bench {
             reuse_delay: DELAY,
         };
         let ports = Arc::clone(&self.ports);
-        let effects = self
-            .table
-            .request(LeaseId(lease), request, &ports, self.now);
-        granted(&effects, lease)
+        self.table
+            .request(LeaseId(lease), request, &ports, self.now)
     }
 
     fn arrives(&mut self) -> (ConnectionId, Vec<Effect>) {
@@ -755,14 +761,7 @@ fn an_idle_client_keeps_its_port_from_those_that_have_another_one_or_wait_for_an
     bench.arrives();
     bench.after(Duration::from_secs(3));
     bench.ports = [port(0), port(1)].into();
-    let request = LeaseRequest {
-        client: CLIENT,
-        account: LoginId::of(Some(SiteId(0)), b"user"),
-        identity: Identity::Address,
-        reuse_delay: DELAY,
-    };
-    let ports = Arc::clone(&bench.ports);
-    let effects = bench.table.request(LeaseId(2), request, &ports, bench.now);
+    let effects = bench.effects_of(2, Identity::Address);
     assert_eq!(granted(&effects, 2), Some(port(0)));
     assert_eq!(ambiguous(&effects), None);
     bench.ports = [port(0)].into();
@@ -792,18 +791,11 @@ fn a_lease_hears_of_those_alone_that_wait_for_its_port() {
     bench.request(1, Identity::Address);
     bench.ports = [port(1)].into();
     bench.request(2, Identity::Address);
-    let request = LeaseRequest {
-        client: CLIENT,
-        account: LoginId::of(Some(SiteId(0)), b"user"),
-        identity: Identity::Address,
-        reuse_delay: DELAY,
-    };
-    let ports = Arc::clone(&bench.ports);
-    let effects = bench.table.request(LeaseId(3), request, &ports, bench.now);
+    let effects = bench.effects_of(3, Identity::Address);
     assert!(effects.contains(&Effect::Contended(LeaseId(2), true)));
     assert!(!effects.contains(&Effect::Contended(LeaseId(1), true)));
     assert_eq!(bench.table.exclusive_leases(CLIENT, &[port(0)]), 1);
-    assert_eq!(bench.table.exclusive_leases(CLIENT, &ports), 2);
+    assert_eq!(bench.table.exclusive_leases(CLIENT, &bench.ports), 2);
 }
 
 #[test]

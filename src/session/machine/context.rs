@@ -11,15 +11,11 @@ use super::settings::DeferredSettings;
 use super::{Action, Ending, Record, SessionConfig, State};
 use crate::config::HostName;
 use crate::ftp::answer::{self, Answer};
-use crate::ftp::reply::{Class, Reply};
+use crate::ftp::reply::{Class, MAX_PRELIMINARIES, Reply};
 use crate::policy::ClientIdentity;
 
 /// How many lines that are no commands a session may send.
 pub(super) const MAX_BAD_LINES: u32 = 20;
-
-/// How many 1yz may follow each other. RFC 959 §4.2 allows one for each command; without a bound, a backend could keep
-/// a session busy without end.
-pub(super) const MAX_PRELIMINARIES: u32 = 16;
 
 /// Data that outlives each single state.
 #[derive(Debug)]

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::context::{MAX_BAD_LINES, MAX_PRELIMINARIES};
+use super::context::MAX_BAD_LINES;
 use super::*;
 use crate::base::SiteId;
 use crate::config::{HostName, HostNames, HostPattern, Site, Timeouts, UserForms};
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::line::Line;
-use crate::ftp::reply::{Reply, ReplyParser};
+use crate::ftp::reply::{MAX_PRELIMINARIES, Reply, ReplyParser};
 use crate::ftp::server::{BackendProtection, PortMethod, PortMethods};
 use crate::outcome::Direction;
 use crate::outcome::{LoginResult, Verdict};
