@@ -1,5 +1,5 @@
-//! State of one backend that lasts as long as the process, whichever sites have it: the session count, and the data port methods
-//! that it should not be asked for.
+//! State of one backend that lasts as long as the process, whichever sites have it: the session count, and what its sessions have
+//! learned of the server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,13 +9,16 @@ use super::site_backend::Backend;
 use crate::base::wakeup::Wakeup;
 use crate::ftp::server::PortMethods;
 
-/// After this time a server is asked as the client asks again: it may have been mended.
-const AVOIDED_FOR: Duration = Duration::from_secs(60 * 60);
+/// After this time what was learned of a server is forgotten: it may have been mended.
+const LEARNED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// State of one backend that lasts as long as the process, whichever sites have it.
 #[derive(Debug, Default)]
 pub(super) struct BackendState {
-    avoided: Mutex<Option<Avoided>>,
+    /// The ways in which it is not to be asked for data connections.
+    pub avoided: Learned<PortMethods>,
+    /// The time that it needs between its reply to AUTH and the handshake.
+    pub tls_delay: Learned<Duration>,
     sessions: AtomicUsize,
     /// As the sites of the configuration in use have it: what is shown of its state depends on their settings.
     shown_as: Mutex<Vec<Weak<Backend>>>,
@@ -23,11 +26,27 @@ pub(super) struct BackendState {
     candidates: Arc<Wakeup>,
 }
 
-/// The ways in which a backend is not to be asked for data connections, as a session has found out.
-#[derive(Debug, Clone, Copy)]
-struct Avoided {
-    methods: PortMethods,
-    since: Instant,
+/// A property of a backend that one session has found out for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct Learned<T>(Mutex<Option<(T, Instant)>>);
+
+impl<T: Copy + Default + PartialEq> Learned<T> {
+    /// The property, or the default if nothing has been learned, or too long ago.
+    pub fn get(&self, now: Instant) -> T {
+        self.lock()
+            .filter(|(_, since)| now.saturating_duration_since(*since) < LEARNED_FOR)
+            .map_or_else(T::default, |(value, _)| value)
+    }
+
+    /// Remembers the property; returns whether it differs from the one before.
+    pub fn learn(&self, value: T, now: Instant) -> bool {
+        let former = self.lock().replace((value, now));
+        former.is_none_or(|(former, _)| former != value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(T, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl BackendState {
@@ -37,24 +56,6 @@ impl BackendState {
             candidates,
             ..Self::default()
         }
-    }
-
-    /// The ways in which it is not to be asked for data connections.
-    pub fn avoided(&self, now: Instant) -> PortMethods {
-        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
-        avoided
-            .filter(|avoided| now.saturating_duration_since(avoided.since) < AVOIDED_FOR)
-            .map_or(PortMethods::NONE, |avoided| avoided.methods)
-    }
-
-    /// Remembers these methods as ones to avoid; returns whether they are new.
-    pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
-        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = avoided.replace(Avoided {
-            methods,
-            since: now,
-        });
-        former.is_none_or(|former| former.methods != methods)
     }
 
     /// The sessions that have a connection to the backend, or are about to, of all sites and configurations.
@@ -117,12 +118,12 @@ mod tests {
 
     #[test]
     fn what_a_session_has_learned_holds_for_an_hour() {
-        let backend = BackendState::default();
+        let avoided = Learned::default();
         let now = Instant::now();
         let avoid = PortMethods::NONE.and(PortMethod::Epsv);
-        assert!(backend.avoid(avoid, now));
-        assert!(!backend.avoid(avoid, now));
-        assert_eq!(backend.avoided(now), avoid);
-        assert_eq!(backend.avoided(now + AVOIDED_FOR), PortMethods::NONE);
+        assert!(avoided.learn(avoid, now));
+        assert!(!avoided.learn(avoid, now));
+        assert_eq!(avoided.get(now), avoid);
+        assert_eq!(avoided.get(now + LEARNED_FOR), PortMethods::NONE);
     }
 }

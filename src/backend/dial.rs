@@ -204,104 +204,131 @@ pub async fn dial_to(
     budget: DialBudget<'_>,
     progress: &mut impl Progress,
 ) -> Result<BackendConnection, DialError> {
-    connect_to(depth, backend, resolver, origin, budget, progress)
+    let dial = Dial {
+        backend,
+        resolver,
+        origin,
+        budget,
+    };
+    dial.run(depth, progress)
         .await
         .map_err(|error| error.or_client_certificate(backend))
 }
 
-async fn connect_to(
-    depth: Depth,
-    backend: &Arc<Backend>,
-    resolver: &Arc<Resolver>,
-    origin: Origin<'_>,
-    budget: DialBudget<'_>,
-    progress: &mut impl Progress,
-) -> Result<BackendConnection, DialError> {
-    let Endpoint { host, port } = &backend.server.endpoint;
-    let began = Instant::now();
-    let connecting = budget.connect();
-    let known = &backend.server.addresses;
-    let addresses = if known.is_empty() {
-        // A name server that doesn't answer is another fault than a backend that doesn't.
-        let urgency = match origin {
-            Origin::Client(_) => Urgency::Awaited,
-            Origin::Proxy => Urgency::Background,
-        };
-        timeout(connecting, resolver.resolve(host, *port, urgency))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(DialError::Dns)?
-    } else {
-        known.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
-    };
-    progress.done(DialStage::Dns, Seen::Addresses(&addresses));
-    let left = connecting.saturating_sub(began.elapsed());
-    let mut socket = connect::control(&addresses, left)
-        .await
-        .map_err(DialError::Connect)?;
-    if let Some(expected) = backend.settings.proxy_protocol {
-        let header = write::header(expected.version, origin);
-        // It fits into the empty buffer of a new socket.
-        let sent = timeout(budget.connect(), socket.write_all(&header)).await;
-        sent.unwrap_or_else(|late| Err(late.into()))
-            .map_err(DialError::Connect)?;
-    }
-    let address = socket.peer_addr().map_err(DialError::Connect)?;
-    progress.done(DialStage::Connect, Seen::Connected(address));
-
-    let in_clear = |socket| BackendConnection::new(backend, Stream::Plain(socket), address, None);
-    if depth == Depth::Connected {
-        return Ok(in_clear(socket));
-    }
-    let Some(tls) = &backend.tls else {
-        let mut connection = in_clear(socket);
-        connection.take_greeting(budget, progress).await?;
-        return Ok(connection);
-    };
-    let mut connection = match tls.start {
-        TlsMode::Implicit => {
-            let tls = tls.client.session();
-            let stream = handshake(socket, &tls, budget).await?;
-            progress.done(DialStage::Handshake, Seen::Handshake(&stream));
-            let mut connection = BackendConnection::new(backend, stream, address, Some(tls));
-            connection.take_greeting(budget, progress).await?;
-            connection
-        }
-        TlsMode::Explicit => {
-            let mut connection = in_clear(socket);
-            // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
-            connection.take_greeting(budget, progress).await?;
-            if depth == Depth::Greeted {
-                return Ok(connection);
-            }
-            let accepted = connection.auth(budget).await.map_err(DialError::Auth)?;
-            let socket = connection.into_clear_socket().ok_or(DialError::Injected)?;
-            progress.done(DialStage::Auth, Seen::Reply(&accepted));
-            let tls = tls.client.session();
-            let stream = handshake(socket, &tls, budget).await?;
-            progress.done(DialStage::Handshake, Seen::Handshake(&stream));
-            BackendConnection::new(backend, stream, address, Some(tls))
-        }
-    };
-    if depth == Depth::Ready {
-        connection.protect(budget).await?;
-        let protection = Seen::Protection(connection.protection);
-        progress.done(DialStage::Protection, protection);
-    }
-    Ok(connection)
+/// The parameters of a dial.
+pub(super) struct Dial<'a> {
+    pub backend: &'a Arc<Backend>,
+    resolver: &'a Arc<Resolver>,
+    origin: Origin<'a>,
+    pub budget: DialBudget<'a>,
 }
 
-async fn handshake(
-    socket: TcpStream,
-    tls: &BackendSessionTls,
-    budget: DialBudget<'_>,
-) -> Result<Stream, DialError> {
-    let time_limit = budget.handshake();
-    let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
-    match timeout(time_limit, connecting).await {
-        Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
-        Ok(Err(error)) => Err(DialError::Handshake(tls::classify_error(&error))),
-        Err(_) => Err(DialError::HandshakeTimeout(time_limit)),
+impl Dial<'_> {
+    async fn run(
+        &self,
+        depth: Depth,
+        progress: &mut impl Progress,
+    ) -> Result<BackendConnection, DialError> {
+        let (socket, address) = self.connect(progress).await?;
+        if depth == Depth::Connected {
+            return Ok(self.in_clear(socket, address));
+        }
+        let Some(tls) = &self.backend.tls else {
+            let mut connection = self.in_clear(socket, address);
+            connection.take_greeting(self.budget, progress).await?;
+            return Ok(connection);
+        };
+        let mut connection = match tls.start {
+            TlsMode::Implicit => {
+                let tls = tls.client.session();
+                let stream = self.handshake(socket, &tls).await?;
+                progress.done(DialStage::Handshake, Seen::Handshake(&stream));
+                let mut connection =
+                    BackendConnection::new(self.backend, stream, address, Some(tls));
+                connection.take_greeting(self.budget, progress).await?;
+                connection
+            }
+            TlsMode::Explicit => {
+                let mut connection = self.in_clear(socket, address);
+                // A login without TLS counts for nothing after AUTH (RFC 4217 §4).
+                connection.take_greeting(self.budget, progress).await?;
+                if depth == Depth::Greeted {
+                    return Ok(connection);
+                }
+                self.start_tls(connection, &tls.client, progress).await?
+            }
+        };
+        if depth == Depth::Ready {
+            connection.protect(self.budget).await?;
+            let protection = Seen::Protection(connection.protection);
+            progress.done(DialStage::Protection, protection);
+        }
+        Ok(connection)
+    }
+
+    /// Establishes the TCP connection, which begins with a PROXY header where the backend expects one.
+    async fn connect(
+        &self,
+        progress: &mut impl Progress,
+    ) -> Result<(TcpStream, SocketAddr), DialError> {
+        let Endpoint { host, port } = &self.backend.server.endpoint;
+        let began = Instant::now();
+        let connecting = self.budget.connect();
+        let known = &self.backend.server.addresses;
+        let addresses = if known.is_empty() {
+            // A name server that doesn't answer is another fault than a backend that doesn't.
+            let urgency = match self.origin {
+                Origin::Client(_) => Urgency::Awaited,
+                Origin::Proxy => Urgency::Background,
+            };
+            timeout(connecting, self.resolver.resolve(host, *port, urgency))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(DialError::Dns)?
+        } else {
+            known.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+        };
+        progress.done(DialStage::Dns, Seen::Addresses(&addresses));
+        let left = connecting.saturating_sub(began.elapsed());
+        let mut socket = connect::control(&addresses, left)
+            .await
+            .map_err(DialError::Connect)?;
+        if let Some(expected) = self.backend.settings.proxy_protocol {
+            let header = write::header(expected.version, self.origin);
+            // It fits into the empty buffer of a new socket.
+            let sent = timeout(self.budget.connect(), socket.write_all(&header)).await;
+            sent.unwrap_or_else(|late| Err(late.into()))
+                .map_err(DialError::Connect)?;
+        }
+        let address = socket.peer_addr().map_err(DialError::Connect)?;
+        progress.done(DialStage::Connect, Seen::Connected(address));
+        Ok((socket, address))
+    }
+
+    fn in_clear(&self, socket: TcpStream, address: SocketAddr) -> BackendConnection {
+        BackendConnection::new(self.backend, Stream::Plain(socket), address, None)
+    }
+
+    /// Connects once more, up to the greeting.
+    pub(super) async fn reconnect(&self) -> Result<BackendConnection, DialError> {
+        let (socket, address) = self.connect(&mut ()).await?;
+        let mut connection = self.in_clear(socket, address);
+        connection.take_greeting(self.budget, &mut ()).await?;
+        Ok(connection)
+    }
+
+    pub(super) async fn handshake(
+        &self,
+        socket: TcpStream,
+        tls: &BackendSessionTls,
+    ) -> Result<Stream, DialError> {
+        let time_limit = self.budget.handshake();
+        let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
+        match timeout(time_limit, connecting).await {
+            Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
+            Ok(Err(error)) => Err(DialError::Handshake(tls::classify_error(&error))),
+            Err(_) => Err(DialError::HandshakeTimeout(time_limit)),
+        }
     }
 }
 
@@ -333,22 +360,6 @@ impl BackendConnection {
                 _ => return Err(DialError::Greeting(ReplyError::Rejected(reply))),
             }
         }
-    }
-
-    /// Sends AUTH TLS. Only 234 means TLS (RFC 4217 §4.2); after any other code a password would be sent in clear text.
-    async fn auth(&mut self, budget: DialBudget<'_>) -> Result<Reply, ReplyError> {
-        let reply = self.ask(b"AUTH TLS\r\n", budget).await?;
-        if reply.number() == 234 {
-            return Ok(reply);
-        }
-        // Servers from before RFC 4217 know SSL alone, which asks for the same handshake.
-        if reply.class() == Class::PermanentFailure {
-            let second = self.ask(b"AUTH SSL\r\n", budget).await?;
-            if second.number() == 234 {
-                return Ok(second);
-            }
-        }
-        Err(ReplyError::Rejected(reply))
     }
 
     /// Private data connections, whatever the client's are.

@@ -18,6 +18,7 @@ pub mod data;
 pub mod dial;
 mod discovered;
 mod discovery;
+mod explicit_tls;
 mod failure_cause;
 #[cfg(test)]
 mod fixtures;

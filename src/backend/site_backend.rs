@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backend_state::BackendState;
 use super::balance::Candidate;
@@ -131,14 +131,27 @@ impl Backend {
         &self.label
     }
 
+    /// The time that the backend needs between its reply to AUTH and the handshake, as earlier sessions have found out.
+    pub(super) fn tls_delay(&self) -> Duration {
+        self.state.tls_delay.get(Instant::now())
+    }
+
+    /// Remembers that the backend needs this delay.
+    pub(super) fn learn_tls_delay(&self, delay: Duration) {
+        if self.state.tls_delay.learn(delay, Instant::now()) {
+            let (site, milliseconds) = (&self.site, delay.as_millis());
+            tracing::info!(site, backend = %self, milliseconds, "backend needs a delay between AUTH and TLS");
+        }
+    }
+
     /// The ways in which it is not to be asked for data connections, as earlier sessions have found out.
     pub fn avoided(&self, now: Instant) -> PortMethods {
-        self.state.avoided(now)
+        self.state.avoided.get(now)
     }
 
     /// Remembers these methods as ones to avoid in later sessions; returns whether they are new.
     pub fn avoid(&self, methods: PortMethods, now: Instant) -> bool {
-        self.state.avoid(methods, now)
+        self.state.avoided.learn(methods, now)
     }
 }
 
