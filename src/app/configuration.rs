@@ -4,15 +4,11 @@
 //! that ends the process; at a reload everything stays as it is.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use ipnet::IpNet;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
-
+use super::file_work::FileWork;
 use super::notes::{Note, on_permissions};
 use super::sockets::{NewListeners, OpenedSockets, Sockets};
 use super::{StartError, certificate, client_certificates, names};
@@ -28,10 +24,7 @@ use crate::policy::{CredentialFiles, UserFiles};
 use crate::session::Shared;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::{BackendClientCertificates, CertificateSet, ClientTrust, Inventory};
-
-/// Time limit for reading the files of a configuration. A network file system can block without end, and SIGTERM would
-/// have to wait.
-pub(super) const FILES_TIMEOUT: Duration = Duration::from_secs(30);
+use ipnet::IpNet;
 
 /// All that a configuration takes.
 pub(super) struct PreparedConfig {
@@ -72,21 +65,21 @@ pub(super) async fn prepare(
     backends: Arc<Registry>,
     former: Former,
     shared: &Shared,
+    files: &FileWork,
     sockets: &mut Sockets,
 ) -> Result<PreparedConfig, StartError> {
     let known = Arc::clone(&backends);
-    let reading = spawn_blocking(move || read(&config, &known, &former));
-    let loaded = timeout(FILES_TIMEOUT, reading)
+    let loaded = files
+        .run(move || read(&config, &known, &former))
         .await
-        .map_err(|_| StartError::FilesTimedOut)?
-        .map_err(io::Error::other)??;
+        .map_err(|_| StartError::FilesTimedOut)???;
     let settings = &loaded.settings;
     let without_servers = loaded
         .pools
         .discover(&settings.dns_servers, &backends)
         .await;
     let announcements = names::announcements(&settings.passive).await?;
-    let transfer_logs = open_transfer_logs(settings, shared).await?;
+    let transfer_logs = open_transfer_logs(settings, shared, files).await?;
     let sockets = sockets.open(settings).await?;
     Ok(PreparedConfig {
         loaded,
@@ -97,17 +90,20 @@ pub(super) async fn prepare(
     })
 }
 
-async fn open_transfer_logs(settings: &Settings, shared: &Shared) -> Result<OpenLogs, StartError> {
+async fn open_transfer_logs(
+    settings: &Settings,
+    shared: &Shared,
+    files: &FileWork,
+) -> Result<OpenLogs, StartError> {
     let (logs, metrics) = (
         Arc::clone(&shared.transfer_logs),
         Arc::clone(&shared.metrics),
     );
     let configured = settings.transfer_logs.clone();
-    let opening = spawn_blocking(move || logs.open(&configured, &metrics));
-    let opened = timeout(FILES_TIMEOUT, opening)
+    let opened = files
+        .run(move || logs.open(&configured, &metrics))
         .await
-        .map_err(|_| StartError::TransferLogsTimedOut)?
-        .map_err(io::Error::other)?;
+        .map_err(|_| StartError::TransferLogsTimedOut)??;
     Ok(opened?)
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::configuration::FILES_TIMEOUT;
+use super::file_work::FILES_TIMEOUT;
 use crate::announce::LookupError;
 use crate::backend::BackendError;
 use crate::base::text::escape_path;

@@ -12,6 +12,7 @@ mod configuration;
 mod drain;
 mod error;
 mod fd_limit;
+mod file_work;
 mod lookup;
 pub mod names;
 pub mod notes;
@@ -53,6 +54,7 @@ use crate::tls::fips;
 
 use configuration::{Former, prepare};
 pub use error::StartError;
+use file_work::FileWork;
 use notes::Note;
 use signals::Signals;
 use sockets::Sockets;
@@ -73,6 +75,7 @@ pub struct App {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// The state of the sites and backends of every configuration so far.
     backends: Arc<Registry>,
+    files: FileWork,
     sockets: Sockets,
     watchers: Watchers,
     /// The monitors of the configuration in use.
@@ -140,9 +143,10 @@ impl App {
             certificates: None,
             backend_client_certificates: BackendClientCertificates::default(),
         };
+        let files = FileWork::default();
         let mut reloads_asked_for = Vec::new();
         let prepared = tokio::select! {
-            prepared = prepare(config.clone(), known, former, &shared, &mut sockets) => prepared?,
+            prepared = prepare(config.clone(), known, former, &shared, &files, &mut sockets) => prepared?,
             () = shutdown_requested(&mut commands, |answer| reloads_asked_for.push(answer)) => {
                 tracing::info!("shutdown requested during the start");
                 tracing::info!("stopped");
@@ -159,6 +163,7 @@ impl App {
             shared,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             backends,
+            files,
             sockets,
             watchers,
             monitors: Monitors::default(),

@@ -47,7 +47,7 @@ impl App {
         let shared = Arc::clone(&self.shared);
         let config = self.config.clone();
         let prepared = tokio::select! {
-            prepared = prepare(config, backends, former, &shared, &mut self.sockets) => prepared,
+            prepared = prepare(config, backends, former, &shared, &self.files, &mut self.sockets) => prepared,
             () = shutdown_requested(&mut self.commands, |answer| later.push(answer)) => {
                 return ControlFlow::Break(());
             }

@@ -22,7 +22,7 @@ use crate::config::{Endpoint, Timeouts, TlsMode};
 use crate::ftp::reply::{Class, Reply};
 use crate::ftp::server::BackendProtection;
 use crate::net::connect;
-use crate::net::deadline::timeout;
+use crate::net::deadline::input_timeout;
 use crate::net::proxy_header::{Origin, write};
 use crate::net::resolve::{Resolver, Urgency};
 use crate::net::stream::Stream;
@@ -281,7 +281,7 @@ impl Dial<'_> {
                 Origin::Client(_) => Urgency::Awaited,
                 Origin::Proxy => Urgency::Background,
             };
-            timeout(connecting, self.resolver.resolve(host, *port, urgency))
+            input_timeout(connecting, self.resolver.resolve(host, *port, urgency))
                 .await
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 .map_err(DialError::Dns)?
@@ -296,7 +296,7 @@ impl Dial<'_> {
         if let Some(expected) = self.backend.settings.proxy_protocol {
             let header = write::header(expected.version, self.origin);
             // It fits into the empty buffer of a new socket.
-            let sent = timeout(self.budget.connect(), socket.write_all(&header)).await;
+            let sent = input_timeout(self.budget.connect(), socket.write_all(&header)).await;
             sent.unwrap_or_else(|late| Err(late.into()))
                 .map_err(DialError::Connect)?;
         }
@@ -324,7 +324,7 @@ impl Dial<'_> {
     ) -> Result<Stream, DialError> {
         let time_limit = self.budget.handshake();
         let connecting = TlsConnector::from(tls.config()).connect(tls.server_name(), socket);
-        match timeout(time_limit, connecting).await {
+        match input_timeout(time_limit, connecting).await {
             Ok(Ok(stream)) => Ok(Stream::ToBackend(Box::new(stream))),
             Ok(Err(error)) => Err(DialError::Handshake(tls::classify_error(&error))),
             Err(_) => Err(DialError::HandshakeTimeout(time_limit)),
@@ -397,7 +397,7 @@ impl BackendConnection {
     /// The TLS error, if any, that has arrived from a backend to which nothing more can be sent: in TLS 1.3 the alert of a
     /// backend that has closed the connection for our certificate may have been received already.
     async fn pending_tls_error(&mut self, budget: DialBudget<'_>) -> Option<ReplyError> {
-        let _ = timeout(budget.reply(), self.fill()).await;
+        let _ = input_timeout(budget.reply(), self.fill()).await;
         match self.next_reply() {
             Err(error @ ReplyError::Tls(_)) => Some(error),
             _ => None,
@@ -418,7 +418,7 @@ impl BackendConnection {
             }
         };
         let time_limit = budget.reply();
-        if let Ok(received) = timeout(time_limit, receiving).await {
+        if let Ok(received) = input_timeout(time_limit, receiving).await {
             return received;
         }
         Err(match self.partial_reply() {

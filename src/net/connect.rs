@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::deadline::timeout;
+use super::deadline::input_timeout;
 use super::listen::{Pause, concerns_one_connection};
 use super::options;
 use crate::base::shortage::is_shortage;
@@ -36,8 +36,8 @@ pub async fn control(addresses: &[SocketAddr], time_limit: Duration) -> io::Resu
 pub async fn first_of(addresses: &[SocketAddr], time_limit: Duration) -> io::Result<TcpStream> {
     let connected = match addresses {
         // Nothing to race with: no task.
-        [only] => timeout(time_limit, TcpStream::connect(only)).await,
-        _ => timeout(time_limit, race(addresses)).await,
+        [only] => input_timeout(time_limit, TcpStream::connect(only)).await,
+        _ => input_timeout(time_limit, race(addresses)).await,
     };
     connected.unwrap_or_else(|late| Err(late.into()))
 }
@@ -130,7 +130,7 @@ where
             shortage = None;
         }
     };
-    match timeout(time_limit, connecting).await {
+    match input_timeout(time_limit, connecting).await {
         Ok(done) => done,
         Err(late) => Err(shortage.unwrap_or_else(|| late.into())),
     }

@@ -28,7 +28,7 @@ impl From<Elapsed> for io::Error {
 ///
 /// # Errors
 /// If it takes longer than `time_limit`.
-pub async fn timeout<T>(
+pub async fn input_timeout<T>(
     time_limit: Duration,
     future: impl Future<Output = T>,
 ) -> Result<T, Elapsed> {
@@ -68,9 +68,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_there_at_the_last_moment_counts_and_what_comes_later_does_not() {
         let second = Duration::from_secs(1);
-        assert_eq!(timeout(second, sleep(second)).await, Ok(()));
+        assert_eq!(input_timeout(second, sleep(second)).await, Ok(()));
         let later = sleep(second + REACTOR_TURN * 3);
-        assert_eq!(timeout(second, later).await, Err(Elapsed));
+        assert_eq!(input_timeout(second, later).await, Err(Elapsed));
     }
     #[tokio::test]
     async fn work_that_uses_up_its_budget_does_not_postpone_the_deadline() {
@@ -79,8 +79,10 @@ mod tests {
                 consume_budget().await;
             }
         };
-        let ended =
-            tokio::time::timeout(Duration::from_secs(20), timeout::<()>(REACTOR_TURN, work));
+        let ended = tokio::time::timeout(
+            Duration::from_secs(20),
+            input_timeout::<()>(REACTOR_TURN, work),
+        );
         assert_eq!(ended.await, Ok(Err(Elapsed)));
     }
 }

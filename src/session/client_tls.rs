@@ -14,7 +14,7 @@ use super::{Session, client_handshake};
 use crate::config::HostName;
 use crate::ftp::answer;
 use crate::net::control::ControlConnection;
-use crate::net::deadline::timeout;
+use crate::net::deadline::input_timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
 use crate::policy::ClientIdentity;
@@ -41,7 +41,7 @@ pub(super) async fn handshake(
 ) -> Option<SecuredClient> {
     // On the heap, or the session would keep the room for it to its end.
     let accepting = Box::pin(client_handshake::accept(socket, tls.control(), Vec::new()));
-    let stream = match timeout(time_limit, accepting).await {
+    let stream = match input_timeout(time_limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             events.write(&SessionEvent::HandshakeFailed {

@@ -18,7 +18,7 @@ use crate::ftp::address;
 use crate::ftp::port_methods::BackendPorts;
 use crate::ftp::reply::{Class, MAX_PRELIMINARIES, Reply};
 use crate::ftp::server::{BackendProtection, PortMethod};
-use crate::net::deadline::{elapsed, timeout};
+use crate::net::deadline::{elapsed, input_timeout};
 use crate::net::proxy_header::Origin;
 use crate::net::stream::Stream;
 use crate::tls::{self, BackendSessionTls};
@@ -195,7 +195,7 @@ impl Check<'_> {
                 Some(from) => CheckError::DataAccept { from, cause },
                 None => CheckError::DataBroke(cause),
             })?;
-            let mut stream = timeout(step, start_tls(socket, tls))
+            let mut stream = input_timeout(step, start_tls(socket, tls))
                 .await
                 .unwrap_or(Err(CheckError::DataTimeout(step)))?;
             ready(&stream);
@@ -261,7 +261,7 @@ async fn start_tls(
 async fn read_to_end(stream: &mut Stream, step: Duration, bytes: &mut usize) -> Result<(), Stop> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let read = timeout(step, stream.read(&mut buffer)).await;
+        let read = input_timeout(step, stream.read(&mut buffer)).await;
         match read.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(0) => return Ok(()),
             // IIS ends its data connections without close_notify.

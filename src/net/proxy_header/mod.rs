@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::deadline::timeout;
+use super::deadline::input_timeout;
 use crate::base::address::canonical;
 use crate::base::text::rounded;
 use crate::config::is_in_any;
@@ -68,7 +68,7 @@ pub fn is_trusted(peer: SocketAddr, trusted: &[IpNet]) -> bool {
 /// Whether a connection may begin with a header, by its first byte: not if none comes within [`HEADER_TIMEOUT`].
 pub async fn may_be_there(stream: &TcpStream) -> bool {
     let mut first = [0];
-    match timeout(HEADER_TIMEOUT, stream.peek(&mut first)).await {
+    match input_timeout(HEADER_TIMEOUT, stream.peek(&mut first)).await {
         Ok(Ok(1)) => parse::may_begin(first[0]),
         // Over already: reading it tells how.
         Ok(_) => true,
@@ -102,7 +102,7 @@ pub async fn read_from_balancer(
     // Only a connection that has been reset has no addresses any more.
     let peer = stream.peer_addr().map_err(|_| ProxyHeaderError::Empty)?;
     let local = stream.local_addr().map_err(|_| ProxyHeaderError::Empty)?;
-    let header = timeout(HEADER_TIMEOUT, header(stream))
+    let header = input_timeout(HEADER_TIMEOUT, header(stream))
         .await
         .map_err(|_| ProxyHeaderError::TimedOut(HEADER_TIMEOUT))??;
     Ok(match header {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::orders::{Order, OrderReceiver};
-use crate::net::deadline::timeout;
+use crate::net::deadline::input_timeout;
 use crate::net::options;
 use crate::net::stream::Stream;
 use crate::outcome::Direction;
@@ -57,7 +57,7 @@ impl EarlyHandshake {
         orders: &OrderReceiver,
     ) -> io::Result<EarlyConnection> {
         let tls = self.tls.connection();
-        let handshake = timeout(self.time_limit, proceed(arrived, &tls, orders)).await??;
+        let handshake = input_timeout(self.time_limit, proceed(arrived, &tls, orders)).await??;
         Ok(EarlyConnection { tls, handshake })
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::Timeouts;
 use crate::net::data::relay::StepTimeout;
-use crate::net::deadline::{elapsed, timeout};
+use crate::net::deadline::{elapsed, input_timeout};
 use crate::passive::{Contention, Unassigned};
 use crate::session::machine::DataFailure;
 
@@ -118,7 +118,7 @@ impl OrderReceiver {
     /// # Errors
     /// If it does not arrive in time.
     pub async fn transfer_started(&self) -> Result<(), DataFailure> {
-        timeout(
+        input_timeout(
             self.timeouts.backend_reply,
             self.wait_for_order(Order::TransferStarted),
         )
