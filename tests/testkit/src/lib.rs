@@ -32,6 +32,7 @@ pub mod scripted;
 pub mod scripted_ca;
 pub mod server;
 pub mod service_manager;
+mod tcp_table;
 pub mod vsftpd;
 pub mod wire;
 

@@ -75,6 +75,18 @@ impl Log {
         self.changed.notify_all();
     }
 
+    /// Waits until the program, and whatever it has started, has closed its end of the log: no line is missing then.
+    ///
+    /// # Panics
+    /// If it doesn't in time.
+    pub fn wait_for_end(&self) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), DEADLINE, |state| !state.ended)
+            .expect("no holder panics");
+        assert!(!waited.1.timed_out(), "the program's log has no end");
+    }
+
     /// Waits until `look` finds something in the lines so far.
     ///
     /// # Panics

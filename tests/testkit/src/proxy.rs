@@ -252,7 +252,7 @@ impl Proxy {
         (status, body.to_owned())
     }
 
-    /// The log so far.
+    /// The log as far as it has been written and read: what isn't waited for may be missing while the program runs.
     pub fn log_lines(&self) -> Vec<LogLine> {
         self.log.state().lines.clone()
     }
@@ -309,12 +309,13 @@ impl Proxy {
         outcome
     }
 
-    /// Waits for the program to exit: its code, or none if a signal ended it.
+    /// Waits for the program to exit: its code, or none if a signal ended it. Its log is whole then.
     ///
     /// # Panics
     /// If it doesn't in time.
     pub fn wait_exit(&mut self) -> Option<i32> {
         let status = wait(&mut self.child, DEADLINE).expect("the program exits in time");
+        self.log.wait_for_end();
         status.code()
     }
 }

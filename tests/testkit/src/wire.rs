@@ -12,6 +12,8 @@ use rustls::{Connection, HandshakeKind, ProtocolVersion};
 use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
+use super::poll::poll;
+use super::tcp_table;
 
 /// How one side of a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,11 +206,21 @@ impl Wire {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Ends both directions with a RST.
+    /// Ends both directions with a RST, which has arrived when this returns: under load the kernel delivers it later, and what is
+    /// sent behind it on another connection may overtake it.
     pub fn reset(self) {
+        let (own, peer) = (self.socket.local_addr(), self.socket.peer_addr());
         socket2::SockRef::from(&self.socket)
             .set_linger(Some(Duration::ZERO))
             .expect("the socket is open");
+        drop(self.socket);
+        let (Ok(own), Ok(peer)) = (own, peer) else {
+            return; // The other side was the first.
+        };
+        poll(|| match tcp_table::has(peer, own) {
+            true => Err("the other end is not reset".to_owned()),
+            false => Ok(()),
+        });
     }
 
     /// Ends this side in the given way.

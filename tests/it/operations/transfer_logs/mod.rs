@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testkit::config::Config;
 use testkit::poll::poll;
-use testkit::proxy::{Proxy, Signal};
+use testkit::proxy::{LogLine, Proxy, Signal};
 
 /// Transfer logs in every format, in a directory of their own.
 pub struct Logs {
@@ -95,9 +95,10 @@ pub fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
 }
 
 /// Ends the program, whose last lines are written then.
-pub fn end(mut proxy: Proxy) {
+pub fn end(mut proxy: Proxy) -> Vec<LogLine> {
     proxy.signal(Signal::Terminate);
     assert_eq!(proxy.wait_exit(), Some(0));
+    proxy.log_lines()
 }
 
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
