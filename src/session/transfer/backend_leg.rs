@@ -42,6 +42,7 @@ async fn secure_backend<E: LegEnd>(
         return Ok(E::plain(socket, Vec::new()));
     };
     let handshake = E::to_backend(socket, tls.config(), tls.server_name());
+    let handshake = context.lingering.complete(handshake);
     let too_late = async {
         if let Err(silent) = orders.transfer_started().await {
             return silent;

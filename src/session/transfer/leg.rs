@@ -20,7 +20,7 @@ use crate::session::machine::DataFailure;
 const MAX_REFUSED_BYTES: u64 = 1 << 20;
 
 /// The result of opening a leg: the source of the bytes, or their sink.
-pub(super) trait LegEnd: Sized {
+pub(super) trait LegEnd: Sized + Send + 'static {
     /// Without TLS; `read` has been read already, which is part of a file only where this is its source.
     fn plain(socket: TcpStream, read: Vec<u8>) -> Self;
 
@@ -32,11 +32,11 @@ pub(super) trait LegEnd: Sized {
     ) -> io::Result<Self>;
 
     /// Performs the handshake with a backend.
-    async fn to_backend(
+    fn to_backend(
         socket: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-    ) -> io::Result<Self>;
+    ) -> impl Future<Output = io::Result<Self>> + Send + 'static;
 
     /// Over a connection whose handshake was done before the direction of the transfer was known.
     fn from_early(stream: Stream) -> Self;

@@ -7,10 +7,13 @@
 //! the network may go with the process.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -57,6 +60,20 @@ impl Lingering {
         });
     }
 
+    /// The output of a handshake with a backend. Dropped before it is done, it is completed all the same, in [`LINGER`], and the
+    /// connection reset then: vsftpd and Pure-FTPd end the session where that happens in the handshake, and a client of theirs
+    /// does its handshake before it sends ABOR.
+    pub async fn complete<T: Send + 'static>(
+        &self,
+        handshake: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let mut handshake = UndroppedHandshake {
+            lingering: self,
+            rest: Some(Box::pin(handshake)),
+        };
+        poll_fn(|context| handshake.poll(context)).await
+    }
+
     fn keep(&self, lingering: impl Future<Output = ()> + Send + 'static) {
         let task = tokio::spawn(lingering);
         // Nothing panics while it is held.
@@ -71,6 +88,35 @@ impl Lingering {
             oldest.abort();
         }
         connections.push_back(task.abort_handle());
+    }
+}
+
+/// A handshake that goes on when this is dropped.
+struct UndroppedHandshake<'a, T: Send + 'static> {
+    lingering: &'a Lingering,
+    /// `None` once it is done.
+    rest: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+}
+
+impl<T: Send + 'static> UndroppedHandshake<'_, T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<T> {
+        let Some(rest) = &mut self.rest else {
+            return Poll::Pending;
+        };
+        let output = ready!(rest.as_mut().poll(context));
+        self.rest = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for UndroppedHandshake<'_, T> {
+    fn drop(&mut self) {
+        // Without a runtime, the process ends.
+        if let Some(rest) = self.rest.take()
+            && Handle::try_current().is_ok()
+        {
+            self.lingering.add(rest);
+        }
     }
 }
 

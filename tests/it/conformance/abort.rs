@@ -76,12 +76,14 @@ fn abor_in_the_clients_handshake() {
     assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
 }
 
-#[test]
-fn abor_in_the_backends_handshake() {
-    let steps = transfer(&[reply("150 go"), Step::OpenClearData]);
+/// Aborts a transfer whose backend, which is under TLS, opens its data connection by these steps; returns what it has received
+/// there, and how that ended.
+fn aborted_in_the_backends_handshake(command: &str, open: &[Step]) -> (Vec<u8>, End) {
+    let verb = command.split(' ').next().expect("a verb");
+    let steps = transfer(&[&[reply("150 go")], open].concat());
     let script = Script::new()
         .tls(ScriptTls::explicit(&TLS12))
-        .on("RETR", steps);
+        .on(verb, steps);
     let stage = Stage::before(
         script,
         |site| site.backend_tls("explicit", None),
@@ -89,15 +91,28 @@ fn abor_in_the_backends_handshake() {
     );
     let mut client = stage.session();
     let mut data = open_data(client.control.epsv());
-    client.control.command("RETR file", 150);
+    client.control.command(command, 150);
     protect(&mut data, &client.tls).expect("a handshake");
     aborts(&stage, client, Some(data));
-    // A ClientHello, to which the backend said nothing.
     let received = stage.backend.wait_for_upload(1);
-    assert_eq!(
-        (received.content.first(), received.end),
-        (Some(&0x16), End::Reset)
-    );
+    (received.content, received.end)
+}
+
+#[test]
+fn abor_in_the_backends_handshake() {
+    // vsftpd and Pure-FTPd end the session if their handshake is broken off, and read no command until it is done.
+    for command in ["RETR file", "STOR file"] {
+        let late = [Step::AwaitCommand, Step::OpenData];
+        let (received, end) = aborted_in_the_backends_handshake(command, &late);
+        assert_eq!((received, end), (Vec::new(), End::Reset), "{command}");
+    }
+}
+
+#[test]
+fn abor_in_a_handshake_that_the_backend_never_answers() {
+    let (received, end) = aborted_in_the_backends_handshake("RETR file", &[Step::OpenClearData]);
+    // A ClientHello, and nothing else.
+    assert_eq!((received.first(), end), (Some(&0x16), End::Reset));
 }
 
 #[test]
