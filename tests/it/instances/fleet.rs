@@ -160,7 +160,11 @@ fn shared_file(config: &Config, front: &Front, backend: SocketAddr) -> String {
             ),
             ("/etc/portcullis/tls/tls.key", &key.display().to_string()),
             // A second signal ends it: when HAProxy has noticed, however long that takes here.
-            ("lame_duck: 10s", "lame_duck: 1h"),
+            (
+                "lame_duck: 10s",
+                // Clients that are held in a handshake or a login outlast restarts.
+                "lame_duck: 1h\n  tls_handshake: 5m\n  login: 5m",
+            ),
         ],
     )
 }

@@ -272,11 +272,10 @@ fn a_reload_changes_how_many_sessions_a_site_may_have_and_ends_none() {
 fn who_does_not_log_in_or_is_idle_is_told_421_in_time() {
     let backend = Backend::start(Script::new());
     let front = Front::new(&[]);
-    let proxy = front.before_with(backend.address(), |config| {
-        config.timeout("login", "2s").timeout("idle", "300ms")
-    });
+    let proxy = front.before_with(backend.address(), |config| config.timeout("idle", "300ms"));
     let mut idle = front.session(&proxy, "alice");
     assert!(idle.control.expect(421).contains("Idle"));
+    let proxy = front.before_with(backend.address(), |config| config.timeout("login", "2s"));
     let mut slow = Raw::connect(proxy.explicit());
     slow.expect(220);
     slow.send_bytes(b"NO");

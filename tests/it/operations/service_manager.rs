@@ -1,7 +1,7 @@
 //! What systemd is told of the process: that it serves, reloads and ends, how many sessions there are, and that it is alive.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testkit::config::{Config, Site};
@@ -160,7 +160,11 @@ fn a_manager_that_does_not_look_holds_nobody_up() {
 }
 
 /// `strace` on the program, until this is dropped.
-struct Tracing(Child);
+struct Tracing {
+    strace: Child,
+    /// It says there which threads it has found: with nobody at the other end, it would end.
+    _said: BufReader<ChildStderr>,
+}
 
 impl Tracing {
     /// Has the next call of this kind take so long. Returns when that is in force.
@@ -172,19 +176,23 @@ impl Tracing {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it is there");
-        let said = BufReader::new(strace.stderr.take().expect("it is piped"));
-        let attached = said.lines().map_while(Result::ok);
-        let seen = { attached }.find(|line| line.contains(&format!("{} attached", proxy.pid())));
-        let tracing = Self(strace);
-        assert!(seen.is_some(), "strace can't attach to the program");
+        let mut said = BufReader::new(strace.stderr.take().expect("it is piped"));
+        let attached = format!("{} attached", proxy.pid());
+        let seen = said.by_ref().lines().map_while(Result::ok);
+        let is_attached = { seen }.any(|line| line.contains(&attached));
+        let tracing = Self {
+            strace,
+            _said: said,
+        };
+        assert!(is_attached, "strace can't attach to the program");
         tracing
     }
 }
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        send_signal("TERM", &self.0.id().to_string());
-        let _ = self.0.wait();
+        send_signal("TERM", &self.strace.id().to_string());
+        let _ = self.strace.wait();
     }
 }
 

@@ -325,7 +325,6 @@ fn a_backend_that_waits_for_a_header_in_vain_is_found_out() {
         let backend = Backend::start(script);
         let config = front
             .config()
-            .timeout("login", "2s")
             .timeout("backend_reply", "200ms")
             .site(&Site::default("only", backend.address()).backend("tls", kind));
         let proxy = Proxy::start(config);

@@ -51,7 +51,7 @@ fn everything_works_at_real_servers_and_data_connections_resume() {
                 .backend("server_name", "backend.test"),
         }
     });
-    let probed = Probed::of(front, &sites);
+    let probed = Probed::with(front, &sites, |config| config);
     for (name, server, tls) in &servers {
         std::fs::write(server.root().join("a.txt"), "some bytes").expect("it is the test's");
         probed.password(server.password());

@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
@@ -33,6 +32,27 @@ pub(super) struct Session<'a> {
     /// From REST.
     pub offset: usize,
     local: SocketAddr,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+enum Flow {
+    NextStep,
+    NextCommand,
+    /// The session is over.
+    End,
+}
+
+/// A connection on which a step could not be done.
+enum Loss {
+    Control(io::Error),
+    Data,
+}
+
+impl From<io::Error> for Loss {
+    fn from(error: io::Error) -> Self {
+        Self::Control(error)
+    }
 }
 
 impl<'a> Session<'a> {
@@ -67,7 +87,7 @@ impl<'a> Session<'a> {
         let shared = self.shared;
         if !matches!(
             self.steps(&shared.script.greeting, "", ""),
-            Ok(ControlFlow::Continue(()))
+            Ok(Flow::NextStep)
         ) {
             return;
         }
@@ -88,10 +108,7 @@ impl<'a> Session<'a> {
                 .or_else(|| overrides.get(&line))
                 .or_else(|| overrides.get(&verb));
             let steps = steps.map_or(&default[..], Vec::as_slice);
-            if !matches!(
-                self.steps(steps, &verb, argument),
-                Ok(ControlFlow::Continue(()))
-            ) {
+            if matches!(self.steps(steps, &verb, argument), Ok(Flow::End) | Err(_)) {
                 return;
             }
         }
@@ -118,72 +135,91 @@ impl<'a> Session<'a> {
         None
     }
 
-    fn steps(&mut self, steps: &[Step], verb: &str, argument: &str) -> io::Result<ControlFlow<()>> {
+    /// Does these steps, or as many as the connections last for.
+    fn steps(&mut self, steps: &[Step], verb: &str, argument: &str) -> io::Result<Flow> {
         for step in steps {
-            match step {
-                Step::Default => {
-                    let usual = self.usual(verb, argument)?;
-                    // What it usually does never has a default among its steps.
-                    if self.steps(&usual, verb, argument)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                Step::Bytes(bytes) => self.control()?.write_all(bytes)?,
-                Step::Flood(bytes) => {
-                    let control = self.control()?;
-                    while control.write_all(bytes).is_ok() {}
-                }
-                Step::Wait(gate) => {
-                    gate.wait();
-                }
-                Step::Open(gate) => gate.open(),
-                Step::Silence(how_long) => std::thread::sleep(*how_long),
-                Step::AwaitCommand => {
-                    let control = self.control.as_mut();
-                    control.ok_or(io::ErrorKind::NotConnected)?.fill_buf()?;
-                }
-                Step::Announce(text) => {
-                    let text = self.announced(text)?;
-                    self.control()?.write_all(text.as_bytes())?;
-                }
-                Step::StartTls => self.start_tls()?,
-                Step::OpenData => self.open_data(self.protected)?,
-                Step::OpenClearData => self.open_data(false)?,
-                Step::Send(bytes) => self.data()?.write_all(bytes)?,
-                Step::Dribble(bytes) => {
-                    let data = self.data()?;
-                    bytes.iter().try_for_each(|byte| data.write_all(&[*byte]))?;
-                }
-                Step::Pour(bytes) => {
-                    let end = self.data()?.pour(bytes);
-                    self.data_ended(end);
-                }
-                Step::SendBelowTls(bytes) => self.data()?.send_below_tls(bytes)?,
-                Step::Alert => self.data()?.alert()?,
-                Step::ReceiveSome(count) => {
-                    let mut some = vec![0; *count];
-                    self.data()?.read_exact(&mut some)?;
-                    self.partial.extend_from_slice(&some);
-                }
-                Step::Receive => drop(self.receive()?),
-                Step::ReceiveSlowly => {
-                    let socket = socket2::SockRef::from(self.data()?.socket());
-                    socket.set_recv_buffer_size(4096)?;
-                    self.receive_by(512)?;
-                }
-                Step::EndData(end) => self.end_data(*end),
-                Step::HangUp(end) => self.hang_up(*end)?,
-                Step::End(end) => {
-                    // Nothing may hold the socket open any more, or there would be no RST.
-                    self.forget_socket();
-                    if let Some(control) = self.control.take() {
-                        control.into_inner().end(*end)?;
-                    }
-                    return Ok(ControlFlow::Break(()));
+            match self.step(step, verb, argument) {
+                Ok(Flow::NextStep) => {}
+                Ok(flow) => return Ok(flow),
+                Err(Loss::Control(error)) => return Err(error),
+                // As a server does: the session goes on.
+                Err(Loss::Data) => {
+                    self.data = None;
+                    let reply = b"426 data connection lost\r\n";
+                    self.control()?.write_all(reply)?;
+                    return Ok(Flow::NextCommand);
                 }
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(Flow::NextStep)
+    }
+
+    fn step(&mut self, step: &Step, verb: &str, argument: &str) -> Result<Flow, Loss> {
+        let lost = |_: io::Error| Loss::Data;
+        match step {
+            Step::Default => {
+                let usual = self.usual(verb, argument).map_err(lost)?;
+                // What it usually does never has a default among its steps.
+                return Ok(self.steps(&usual, verb, argument)?);
+            }
+            Step::Bytes(bytes) => self.control()?.write_all(bytes)?,
+            Step::Flood(bytes) => {
+                let control = self.control()?;
+                while control.write_all(bytes).is_ok() {}
+            }
+            Step::Wait(gate) => {
+                gate.wait();
+            }
+            Step::Open(gate) => gate.open(),
+            Step::Silence(how_long) => std::thread::sleep(*how_long),
+            Step::AwaitCommand => {
+                let control = self.control.as_mut();
+                let control = control.ok_or(io::Error::from(io::ErrorKind::NotConnected))?;
+                control.fill_buf()?;
+            }
+            Step::Announce(text) => {
+                let text = self.announced(text)?;
+                self.control()?.write_all(text.as_bytes())?;
+            }
+            Step::StartTls => self.start_tls()?,
+            Step::OpenData => self.open_data(self.protected).map_err(lost)?,
+            Step::OpenClearData => self.open_data(false).map_err(lost)?,
+            Step::Send(bytes) => self.data()?.write_all(bytes).map_err(lost)?,
+            Step::Dribble(bytes) => {
+                let data = self.data()?;
+                let mut bytes = bytes.iter();
+                let sent = bytes.try_for_each(|byte| data.write_all(&[*byte]));
+                sent.map_err(lost)?;
+            }
+            Step::Pour(bytes) => {
+                let end = self.data()?.pour(bytes);
+                self.data_ended(end);
+            }
+            Step::SendBelowTls(bytes) => self.data()?.send_below_tls(bytes).map_err(lost)?,
+            Step::Alert => self.data()?.alert().map_err(lost)?,
+            Step::ReceiveSome(count) => {
+                let mut some = vec![0; *count];
+                self.data()?.read_exact(&mut some).map_err(lost)?;
+                self.partial.extend_from_slice(&some);
+            }
+            Step::Receive => drop(self.receive().map_err(lost)?),
+            Step::ReceiveSlowly => {
+                let socket = socket2::SockRef::from(self.data()?.socket());
+                socket.set_recv_buffer_size(4096)?;
+                self.receive_by(512).map_err(lost)?;
+            }
+            Step::EndData(end) => self.end_data(*end),
+            Step::HangUp(end) => self.hang_up(*end)?,
+            Step::End(end) => {
+                // Nothing may hold the socket open any more, or there would be no RST.
+                self.forget_socket();
+                if let Some(control) = self.control.take() {
+                    control.into_inner().end(*end)?;
+                }
+                return Ok(Flow::End);
+            }
+        }
+        Ok(Flow::NextStep)
     }
 
     /// Opens a data port, and says so in these words.
