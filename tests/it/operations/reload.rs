@@ -249,7 +249,8 @@ fn a_hundred_reloads_in_a_row_break_no_transfer() {
         config.passive_ports("50000-50009")
     });
     let yaml = proxy.config().to_yaml();
-    let shifted = yaml.replace("ports: 50000-50009", "ports: 50005-50014");
+    let at = |ports| yaml.replace("ports: 50000-50009", &format!("ports: {ports}"));
+    let (shifted, last) = (at("50005-50014"), at("50020-50029"));
     let over = AtomicBool::new(false);
     let transfers: usize = thread::scope(|scope| {
         let sessions: Vec<_> = (0..4)
@@ -277,7 +278,13 @@ fn a_hundred_reloads_in_a_row_break_no_transfer() {
             proxy.rewrite_config(if number % 2 == 0 { &shifted } else { &yaml });
             proxy.signal(Signal::Reload);
         }
-        proxy.reload(&shifted);
+        // Several of these may be one reload, and the last one comes behind them.
+        proxy.rewrite_config(&last);
+        proxy.signal(Signal::Reload);
+        proxy.wait_for_log(|line| {
+            let first = line.field("first").unwrap_or_default();
+            line.message() == "passive ports open" && first.ends_with(":50020")
+        });
         over.store(true, Ordering::SeqCst);
         sessions
             .into_iter()
@@ -291,7 +298,7 @@ fn a_hundred_reloads_in_a_row_break_no_transfer() {
         );
     }
     assert_eq!(reloads(&proxy, "refused"), 0.0);
-    assert!(reloads(&proxy, "ok") >= 2.0);
+    assert!(reloads(&proxy, "ok") >= 1.0);
     let metrics = proxy.metrics();
     let complete: f64 = metrics
         .iter()
@@ -299,10 +306,9 @@ fn a_hundred_reloads_in_a_row_break_no_transfer() {
         .map(|(_, count)| count)
         .sum();
     assert_eq!(complete, transfers as f64);
-    // And the last one is in force.
     let mut session = front.session(&proxy, "bob");
     let port = session.control.epsv().port();
-    assert!((50_005..=50_014).contains(&port), "{port}");
+    assert!((50_020..=50_029).contains(&port), "{port}");
 }
 
 #[test]
