@@ -12,8 +12,8 @@ use super::machine::{
     BackendData, ClientData, DataEvent, DataFailure, Event, PreparedPort, Protection,
 };
 use super::transfer::{
-    EarlyHandshake, Faults, Order, PreparedData, RunningData, ThrottledTime, TransferContext,
-    TransferLimits, TransferStats,
+    Acceptance, EarlyHandshake, Faults, Order, PreparedData, RunningData, ThrottledTime,
+    TransferContext, TransferLimits, TransferStats,
 };
 use crate::backend::data::DataEndpoint;
 use crate::config::{CloseNotify, SessionReuse};
@@ -274,12 +274,12 @@ impl Session {
             prepared.identify(self.identity(protection));
         }
         let client_tls = (protection == Protection::Private).then(|| self.data_tls(tickets));
+        let backend = self.backend.as_ref();
+        let backend_tls = backend.and_then(|backend| backend.tls.clone());
+        let acceptance = backend_tls.as_ref().map(|_| Acceptance::under_tls());
         let context = TransferContext {
             direction,
-            backend_tls: self
-                .backend
-                .as_ref()
-                .and_then(|backend| backend.tls.clone()),
+            backend_tls,
             timeouts: settings.timeouts,
             silence: self.handshake_silence(),
             metrics: Arc::clone(&self.shared.metrics),
@@ -289,6 +289,7 @@ impl Session {
             client: self.info.client.ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),
+            acceptance: acceptance.unwrap_or_default(),
             faults: Faults::default(),
             limits,
             stats: TransferStats::new(self.shared.transfer_logs.told_of_content()),
@@ -330,6 +331,16 @@ impl Session {
             time_limit
         } else {
             time_limit.min(SILENCE_WITHOUT_PROT)
+        }
+    }
+
+    /// Reports to the machine whether the backend has accepted the running transfer's data connection.
+    pub(super) fn report_acceptance(&mut self) {
+        if let DataSide::Running(running) = &self.data
+            && running.is_accepted_by_backend()
+        {
+            let accepted = Event::Data(DataEvent::BackendAccepted);
+            self.pending_events.push_back(accepted);
         }
     }
 

@@ -132,6 +132,7 @@ impl Session {
                 }
                 Action::TransferSize(size) => self.info.set_transfer_size(size),
                 Action::FinishSink => self.data.order(Order::FinishSink),
+                Action::ReportAcceptance => self.report_acceptance(),
                 Action::DropData => self.drop_data(),
                 Action::RefuseData => self.refuse_data(),
                 Action::Record(record) => self.record(record),

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use testkit::certs::Pair;
 use testkit::server::{Reuse, Security, Server};
-use testkit::{proftpd, pureftpd, vsftpd};
+use testkit::{proftpd, pureftpd, pyftpdlib, vsftpd};
 
-use crate::servers::{iis, inetutils, pyftpdlib};
+use crate::servers::{iis, inetutils};
 
 /// A server, and whether Portcullis speaks TLS to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -89,6 +89,9 @@ pub enum Action {
     TransferSize(u64),
     /// The source's end is valid: end the sink's leg in order, too.
     FinishSink,
+    /// An abort begins: `DataEvent::BackendAccepted` follows if the backend has completed a TLS handshake on its data connection
+    /// behind its 1yz. Asked for only now, so that it costs no other transfer anything.
+    ReportAcceptance,
     /// Drop both data connections; connected peers get a reset.
     DropData,
     /// The backend would not begin the transfer: drop its data connection, and leave the client's until the client has read

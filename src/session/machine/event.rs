@@ -79,6 +79,8 @@ pub enum DataEvent {
     Ended,
     /// After `Action::FinishSink`: the sink's leg was ended in order.
     Finished,
+    /// After `Action::ReportAcceptance`: the backend has accepted its data connection for this transfer.
+    BackendAccepted,
     /// A failure. Both legs stay as they are until `Action::DropData` resets them.
     Failed(DataFailure),
 }

@@ -13,7 +13,9 @@ use super::ready::{Feat, Forwarding, LoggedIn, Ready};
 use super::restart_marker::Discarding;
 use super::transfer::{Failure, Outcome, Transfer};
 use super::user::Dialling;
-use super::{Action, BadLine, Ending, Event, Machine, ProtocolError, Record, Stage, Wait};
+use super::{
+    Action, BadLine, DataEvent, Ending, Event, Machine, ProtocolError, Record, Stage, Wait,
+};
 use crate::ftp::answer;
 use crate::ftp::command::{BadCommand, Command};
 use crate::ftp::reply::Reply;
@@ -74,6 +76,8 @@ impl State {
             (Event::Command(command), state) => state.on_command(command, cx),
             (Event::Reply(reply), state) => state.on_reply(reply, cx),
             (Event::Data(event), Self::Transfer(transfer)) => transfer.on_data(event, cx),
+            // The abort that it was for is over: the backend is gone.
+            (Event::Data(DataEvent::BackendAccepted), state) => state,
             (Event::Prepared(prepared), Self::ClientPort(state)) => state.on_prepared(prepared, cx),
             (Event::Listening(at), Self::Listening(state)) => state.on_listening(at, cx),
             (Event::Listening(at), Self::Transfer(Transfer::AskingAgain(state))) => {

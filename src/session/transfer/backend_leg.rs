@@ -1,5 +1,8 @@
 //! Opens the backend's leg of a transfer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::net::TcpStream;
 
 use super::TransferContext;
@@ -11,6 +14,31 @@ use crate::base::shortage::is_shortage;
 use crate::net::deadline::elapsed;
 use crate::outcome::Leg;
 use crate::session::machine::DataFailure;
+
+/// Whether the backend has accepted its data connection for the transfer. That the kernels have connected does not show it, and in
+/// clear text nothing does before the first byte.
+#[derive(Debug, Clone, Default)]
+pub struct Acceptance(Option<Arc<AtomicBool>>);
+
+impl Acceptance {
+    /// Of a transfer whose backend's leg is under TLS.
+    pub fn under_tls() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn note(&self) {
+        if let Some(shown) = &self.0 {
+            shown.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has been shown so far.
+    pub fn is_shown(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|shown| shown.load(Ordering::Relaxed))
+    }
+}
 
 /// Waits for the backend's connection, and does the handshake if the leg is under TLS.
 pub(super) async fn open_backend<E: LegEnd>(
@@ -51,6 +79,10 @@ async fn secure_backend<E: LegEnd>(
         DataFailure::BackendHandshake
     };
     let done = secure(handshake, too_late, Leg::Backend, context).await?;
+    // One that came before the 1yz shows less: the backend may have lost the connection again before it read the command.
+    if done.is_ok() && orders.has_transfer_started() {
+        context.acceptance.note();
+    }
     done.map_err(|error| {
         context.record_fault(Leg::Backend, FaultStage::Handshake, &error);
         DataFailure::BackendHandshake

@@ -32,6 +32,7 @@ use crate::observe::metrics::Metrics;
 use crate::outcome::Direction;
 use crate::tls::BackendSessionTls;
 
+pub use backend_leg::Acceptance;
 pub use early::EarlyHandshake;
 pub use fault::Faults;
 pub use lingering::Lingering;
@@ -66,6 +67,8 @@ pub struct TransferContext {
     pub close_notify: CloseNotify,
     /// The finished sinks that are left to be drained.
     pub lingering: Lingering,
+    /// Whether the backend has accepted its data connection.
+    pub acceptance: Acceptance,
     /// The faults that broke the connections.
     pub faults: Faults,
     /// The limits of its rate, if it is limited.

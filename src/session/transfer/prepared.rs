@@ -145,6 +145,7 @@ impl PreparedData {
         if client_tls.is_some() {
             order_sender.send_modify(|last| last.limit_silence(context.silence));
         }
+        let acceptance = context.acceptance.clone();
         let faults = context.faults.clone();
         let stats = context.stats.clone();
         let throttled = context.limits.as_ref().map(|it| it.throttled.clone());
@@ -175,6 +176,7 @@ impl PreparedData {
             began: Instant::now(),
             port,
             throttled,
+            acceptance,
             faults,
             stats,
             tell_at: Some(Instant::now() + LONG_TRANSFER),

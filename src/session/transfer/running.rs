@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::backend_leg::Acceptance;
 use super::client_connection::ClientArrival;
 use super::fault::Faults;
 use super::orders::{Order, OrderState};
@@ -37,6 +38,7 @@ pub struct RunningData {
     pub(super) port: Option<ClientPort>,
     /// For how long the rate limit has held the transfer back, if it is limited.
     pub(super) throttled: Option<ThrottledTime>,
+    pub(super) acceptance: Acceptance,
     pub(super) faults: Faults,
     pub(super) stats: TransferStats,
     /// When the log reports it as one that takes long; `None` once it has been.
@@ -119,6 +121,11 @@ impl RunningData {
     /// How many bytes have been moved from the source to the sink so far.
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether the backend has shown that it has accepted its data connection for the transfer.
+    pub fn is_accepted_by_backend(&self) -> bool {
+        self.acceptance.is_shown()
     }
 
     /// For how long the rate limit has held the transfer back, if it is limited.

@@ -36,6 +36,7 @@ where
         began: Instant::now(),
         port: None,
         throttled: None,
+        acceptance: Acceptance::default(),
         faults: Faults::default(),
         stats: TransferStats::new(ToldOfContent::Nothing),
         tell_at: None,
@@ -93,6 +94,7 @@ fn context(
     backend_tls: Option<BackendSessionTls>,
     timeouts: Timeouts,
 ) -> TransferContext {
+    let acceptance = backend_tls.as_ref().map(|_| Acceptance::under_tls());
     TransferContext {
         direction,
         backend_tls,
@@ -105,6 +107,7 @@ fn context(
         client: [127, 0, 0, 1].into(),
         close_notify: CloseNotify::Require,
         lingering: Lingering::new(watch::channel(Drain::No).1, Arc::default()),
+        acceptance: acceptance.unwrap_or_default(),
         faults: Faults::default(),
         limits: None,
         stats: TransferStats::new(ToldOfContent::Nothing),

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use rustls::version::TLS12;
 use testkit::front::Client;
@@ -113,6 +114,95 @@ fn abor_in_a_handshake_that_the_backend_never_answers() {
     let (received, end) = aborted_in_the_backends_handshake("RETR file", &[Step::OpenClearData]);
     // A ClientHello, and nothing else.
     assert_eq!((received.first(), end), (Some(&0x16), End::Reset));
+}
+
+#[test]
+fn abor_answered_225_ends_a_transfer_whose_data_connection_the_backend_called_open() {
+    for line in ["RETR file", "LIST"] {
+        let steps = [Step::OpenData, reply("125 already open"), Step::Receive];
+        let (verb, _) = line.split_once(' ').unwrap_or((line, ""));
+        let script = Script::new()
+            .on(verb, steps)
+            .on("ABOR", [reply("225 closed")]);
+        let stage = Stage::new(script);
+        let mut client = stage.session();
+        let data = open_data(client.control.epsv());
+        client.control.command(line, 125);
+        aborts(&stage, client, Some(data));
+        assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset, "{line}");
+    }
+}
+
+#[test]
+fn abor_answered_225_ends_a_transfer_once_the_backend_has_done_its_handshake_behind_the_150() {
+    let (announced, received) = (Gate::new(), Gate::new());
+    let steps = [
+        reply("150 go"),
+        Step::Wait(announced.clone()),
+        Step::OpenData,
+        Step::ReceiveSome(4),
+        Step::Open(received.clone()),
+        Step::Receive,
+    ];
+    let script = Script::new()
+        .tls(ScriptTls::explicit(&TLS12))
+        .on("STOR", steps)
+        .on("ABOR", [reply("225 closed")]);
+    let stage = Stage::before(
+        script,
+        |site| site.backend_tls("explicit", None),
+        |config| config,
+    );
+    let mut client = stage.session();
+    let mut data = client.begin("STOR file");
+    announced.open();
+    data.write_all(b"half").expect("the proxy reads");
+    assert!(received.wait(), "the backend gets the bytes");
+    aborts(&stage, client, Some(data));
+    assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
+}
+
+#[test]
+fn abor_answered_225_ends_the_session_where_the_backend_may_have_lost_its_data_connection_before_the_150()
+ {
+    let received = Gate::new();
+    let steps = [
+        Step::OpenData,
+        // The 150 comes when the proxy is done with the handshake, too.
+        Step::Silence(Duration::from_millis(200)),
+        reply("150 as soon as you are there"),
+        Step::ReceiveSome(4),
+        Step::Open(received.clone()),
+        Step::Receive,
+    ];
+    let script = Script::new()
+        .tls(ScriptTls::explicit(&TLS12))
+        .on("STOR", steps)
+        .on("ABOR", [reply("225 nothing to abort")]);
+    let stage = Stage::before(
+        script,
+        |site| site.backend_tls("explicit", None),
+        |config| config,
+    );
+    let mut client = stage.session();
+    let mut data = client.begin("STOR file");
+    data.write_all(b"half").expect("the proxy reads");
+    assert!(received.wait(), "the backend gets the bytes");
+    client.control.command("ABOR", 421);
+}
+
+#[test]
+fn abor_answered_225_ends_the_session_where_the_backend_may_have_put_the_file_off() {
+    // It may accept its data connection only for the next transfer, and would send this file over it.
+    let steps = [reply("150 as soon as you are there"), Step::AwaitCommand];
+    let script = Script::new()
+        .on("RETR", steps)
+        .on("ABOR", [reply("225 nothing to abort")]);
+    let stage = Stage::new(script);
+    let mut client = stage.session();
+    let _data = client.begin("RETR file");
+    client.control.command("ABOR", 421);
+    assert_eq!(client.control.end(), (Vec::new(), End::CloseNotify));
 }
 
 #[test]

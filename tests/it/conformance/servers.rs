@@ -11,10 +11,10 @@ use testkit::config::Site;
 use testkit::content;
 use testkit::front::{Client, Front, NAME};
 use testkit::proxy::Proxy;
-use testkit::raw::{Raw, open_data};
+use testkit::raw::{Raw, open_data, protect};
 use testkit::server::{Reuse, Security, Server};
 use testkit::wire::End;
-use testkit::{proftpd, pureftpd, vsftpd};
+use testkit::{proftpd, pureftpd, pyftpdlib, vsftpd};
 
 use crate::program::Start;
 
@@ -109,6 +109,36 @@ fn abor_ends_a_download_and_an_upload_at_every_server_and_the_session_goes_on() 
         }
         let back = client.download("big");
         assert_eq!(content::sha256(&back), content::sha256(&content));
+    }
+}
+
+#[test]
+fn abor_before_the_first_byte_leaves_a_session_with_pyftpdlib_that_has_accepted_its_data_connection()
+ {
+    let pair = Authority::new("authority of pyftpdlib").issue(&["ftp.test"]);
+    for security in [Security::Plain, Security::Explicit(&pair, Reuse::Optional)] {
+        let deployment = Deployment::new("pyftpdlib", pyftpdlib::start(security), security);
+        deployment.file("letters", b"abcdefghij");
+        let mut accepted = 0;
+        for _ in 0..20 {
+            let mut client = deployment.session();
+            let data = open_data(client.control.epsv());
+            client.control.send("STOR up");
+            // A 150 says that it has yet to accept. What becomes of that is another test's matter.
+            if client.control.reply().code == 150 {
+                continue;
+            }
+            client.control.command("ABOR", 426);
+            client.control.expect(226);
+            drop(data);
+            let mut data = open_data(client.control.epsv());
+            client.control.send("RETR letters");
+            assert!(matches!(client.control.reply().code, 125 | 150));
+            protect(&mut data, &client.tls).expect("a handshake");
+            assert_eq!(client.finish_download(data), b"abcdefghij");
+            accepted += 1;
+        }
+        assert!(accepted > 0, "it has never accepted before the command");
     }
 }
 

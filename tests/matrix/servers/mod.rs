@@ -2,4 +2,3 @@
 
 pub mod iis;
 pub mod inetutils;
-pub mod pyftpdlib;

@@ -25,6 +25,7 @@ pub mod programs;
 pub mod proxy;
 pub mod proxy_header;
 pub mod pureftpd;
+pub mod pyftpdlib;
 pub mod raw;
 pub mod resources;
 pub mod script;

@@ -85,6 +85,84 @@ fn replies_to_abor_that_say_nothing_of_the_transfer_are_out_of_step() {
     }
 }
 
+/// The replies to the client after ABOR, answered with a lone 225.
+fn aborted_with_225(session: &mut Session) -> Vec<u16> {
+    session.backend("225 A").backend("200 N");
+    assert_eq!(session.ending(), None);
+    assert!(session.machine.wants_command());
+    session.codes()
+}
+
+#[test]
+fn a_lone_225_ends_a_transfer_whose_data_connection_the_backend_called_open() {
+    for line in ["RETR x", "STOR x", "LIST"] {
+        let mut session = Session::running(line);
+        session.backend("125 Open").actions();
+        session.client("ABOR");
+        // Nothing is left to ask.
+        assert!(!session.has(&Action::ReportAcceptance));
+        assert_eq!(aborted_with_225(&mut session), [426, 226], "{line}");
+    }
+    // The 125 may be on its way when ABOR goes out.
+    let mut session = Session::running("RETR x");
+    session.client("ABOR").backend("125 Open");
+    assert_eq!(aborted_with_225(&mut session), [426, 226]);
+    // The client hears of its own loss, whoever has ended the transfer.
+    let mut session = Session::running("RETR x");
+    session.backend("125 Open").actions();
+    session.data(DataEvent::Failed(DataFailure::ClientLost));
+    assert_eq!(aborted_with_225(&mut session), [426]);
+}
+
+#[test]
+fn a_lone_225_ends_a_transfer_whose_data_connection_the_backend_has_proven_to_have_accepted() {
+    let mut session = Session::running("STOR x");
+    session.backend("150 Go").actions();
+    session.client("ABOR");
+    assert!(session.has(&Action::ReportAcceptance));
+    session.data(DataEvent::BackendAccepted);
+    assert_eq!(aborted_with_225(&mut session), [426, 226]);
+}
+
+#[test]
+fn other_replies_say_nothing_of_the_transfer_on_an_accepted_data_connection_either() {
+    for replied in ["200 A", "202 A", "500 A", "502 A"] {
+        let mut session = Session::running("RETR x");
+        session.backend("125 Open").client("ABOR").backend(replied);
+        session.backend("200 N");
+        assert_eq!(session.ending(), Some(Ending::BackendLost), "{replied}");
+    }
+}
+
+#[test]
+fn an_accepted_data_connection_says_nothing_of_the_next_transfer() {
+    let mut session = Session::running("RETR x");
+    session.backend("125 Open").client("ABOR");
+    assert_eq!(aborted_with_225(&mut session), [125, 426, 226]);
+    session.client("EPSV").backend("229 x (|||2000|)");
+    session.prepared(PreparedPort::Passive(5000));
+    session.client("RETR y").data(DataEvent::BackendOpen);
+    session.backend("150 Here").client("ABOR").actions();
+    session.backend("225 A").backend("200 N");
+    assert_eq!(session.ending(), Some(Ending::BackendLost));
+}
+
+#[test]
+fn a_backend_is_not_asked_for_what_it_can_not_have_shown() {
+    let mut session = Session::running("RETR x");
+    session.client("ABOR");
+    assert!(!session.has(&Action::ReportAcceptance));
+}
+
+#[test]
+fn that_the_backend_had_accepted_is_no_news_once_it_is_gone() {
+    let mut session = Session::running("RETR x");
+    session.backend("150 Here").client("ABOR");
+    session.event(Event::BackendGone).actions();
+    session.data(DataEvent::BackendAccepted);
+    assert_eq!(session.actions(), []);
+}
+
 #[test]
 fn abor_before_the_backend_has_the_command_stays_here() {
     let mut session = Session::opening("STOR x");

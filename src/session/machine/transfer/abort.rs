@@ -6,7 +6,7 @@
 //! goes out at the first reply: in a transfer Pure-FTPd throws away whatever has come behind an ABOR.
 
 use super::super::context::Context;
-use super::super::{Action, ProtocolError, State};
+use super::super::{Action, DataEvent, ProtocolError, State};
 use super::{AbortedBy, DataFailure, Details, Failure, Outcome, Transfer};
 use crate::ftp::answer;
 use crate::ftp::reply::{Class, Reply};
@@ -59,6 +59,9 @@ impl Aborting {
             cx.push(Action::DropData);
             return details.end_aborted(reason, &[], cx);
         }
+        if details.begun && !details.accepted {
+            cx.push(Action::ReportAcceptance);
+        }
         cx.send(b"ABOR");
         cx.push(Action::DropData);
         State::Transfer(Transfer::Aborting(Self {
@@ -85,9 +88,19 @@ impl Aborting {
         State::Transfer(Transfer::Aborting(self))
     }
 
+    /// Its data connections have been dropped, and can only be told of as they were.
+    pub fn on_data(mut self, event: DataEvent, cx: &mut Context) -> State {
+        if event == DataEvent::BackendAccepted {
+            self.details.accepted = true;
+            return State::Transfer(Transfer::Aborting(self));
+        }
+        cx.unexpected(State::Transfer(Transfer::Aborting(self)), "a data event")
+    }
+
     pub fn on_reply(mut self, reply: Reply, cx: &mut Context) -> State {
         if reply.class() == Class::Preliminary {
             // A late 150.
+            self.details.note_preliminary(&reply);
             return State::Transfer(Transfer::Aborting(self));
         }
         match self.resync {
@@ -120,7 +133,9 @@ impl Aborting {
 
     /// The backend has answered all that it was sent, or will not answer the rest.
     fn resynchronised(mut self, cx: &mut Context) -> State {
-        if !self.replies.iter().any(is_about_transfer) {
+        let accepted = self.details.accepted;
+        let is_told = |reply| is_about_transfer(reply, accepted);
+        if !self.replies.iter().any(is_told) {
             return State::Transfer(Transfer::Aborting(self))
                 .fail_backend(ProtocolError::AbortIgnored, cx);
         }
@@ -167,9 +182,13 @@ impl Details {
     }
 }
 
-/// Whether a reply is about the transfer, be it the ABOR's. A 225 alone says that there is none: pyftpdlib has put the file off
-/// until it accepts its data connection, and would send it over the next one, in front of the next file. A server that knows no
-/// ABOR says as little.
-fn is_about_transfer(reply: &Reply) -> bool {
-    !matches!(reply.number(), 200..=225 | 500..=504)
+/// Whether a reply is about the transfer, be it the ABOR's. A 225 alone says that there is none, as pyftpdlib does while no byte
+/// has been moved. Where it has accepted its data connection, both are over. Where it has not, it has put the file off until it
+/// does, and would send it over the next one, in front of the next file. A server that knows no ABOR says as little.
+fn is_about_transfer(reply: &Reply, accepted: bool) -> bool {
+    match reply.number() {
+        225 => accepted,
+        200..=224 | 500..=504 => false,
+        _ => true,
+    }
 }

@@ -24,6 +24,8 @@ pub(in super::super) struct Details {
     pub protection: Protection,
     /// Whether a 1yz has arrived.
     pub begun: bool,
+    /// Whether the backend has shown that it has accepted its data connection, so that it has put nothing off until it does.
+    pub accepted: bool,
     /// How many STATs the backend has not answered yet.
     pub stats: usize,
     /// The state of asking for its data port.
@@ -45,8 +47,15 @@ impl Details {
         self.direction == Direction::Upload && self.protection == Protection::Private
     }
 
+    /// Takes note of what the backend's 1yz shows.
+    pub fn note_preliminary(&mut self, reply: &Reply) {
+        // "Data connection already open" (RFC 959 §4.2.2).
+        self.accepted |= reply.number() == 125;
+    }
+
     /// Handles the backend's 1yz.
     pub fn on_preliminary(&mut self, reply: &Reply, cx: &mut Context) {
+        self.note_preliminary(reply);
         cx.forward(reply);
         if !std::mem::replace(&mut self.begun, true) {
             // A client that says NOOP now and then while it waits is answered, and what follows is not held up by it.

@@ -95,6 +95,7 @@ pub(super) fn begin(
         direction,
         protection,
         begun: false,
+        accepted: false,
         stats: 0,
         port,
     }))
@@ -163,8 +164,7 @@ impl Transfer {
             Self::AskingAgain(state) => state.on_data(event, cx),
             Self::Upload(state) => state.on_data(event, cx),
             Self::Download(state) => state.on_data(event, cx),
-            // Its data connections have been dropped.
-            Self::Aborting(_) => cx.unexpected(State::Transfer(self), "a data event"),
+            Self::Aborting(state) => state.on_data(event, cx),
         }
     }
 

@@ -76,6 +76,8 @@ pub struct World {
     range: Restart,
     /// REST or RANG, which the backend has yet to accept or to refuse.
     asked_to_restart: Option<Verb>,
+    /// A transfer ended in the current batch of actions, and the backend may still have it to send.
+    unsettled: bool,
     /// A transfer ended in the current batch of actions, and nobody has told the client how.
     untold: bool,
 }
@@ -156,6 +158,14 @@ struct Transfer {
     backend_is_done: bool,
     backend_completed: bool,
     abor_sent: bool,
+    /// The driver has been asked whether the backend has accepted its data connection, and has not told.
+    acceptance_asked: bool,
+    /// The backend has shown that it has accepted its data connection.
+    accepted: bool,
+    /// What the backend has said behind ABOR tells of the transfer.
+    abort_told: bool,
+    /// The backend has said 225 behind ABOR.
+    nothing_to_abort: bool,
     /// What the client said meanwhile, and has not been answered.
     aborts: usize,
     noops: usize,
@@ -207,6 +217,7 @@ impl World {
             restart: Restart::Nowhere,
             range: Restart::Nowhere,
             asked_to_restart: None,
+            unsettled: false,
             untold: false,
         };
         let greeting = Action::Reply(answer::greeting("hello").into());
@@ -313,6 +324,14 @@ impl World {
                 }
             }
             Happening::BackendGone => return self.lose_backend(),
+            Happening::Data(DataEvent::BackendAccepted) => {
+                let transfer = self.transfer.as_mut()?;
+                if !std::mem::take(&mut transfer.acceptance_asked) {
+                    return None;
+                }
+                transfer.accepted = true;
+                Event::Data(DataEvent::BackendAccepted)
+            }
             Happening::Data(event) => {
                 let upload = self.transfer.as_ref().is_some_and(|it| it.upload);
                 self.data = data_after(self.data, upload, *event)?;
@@ -418,6 +437,9 @@ impl World {
 
     fn note_reply(&mut self, reply: &Reply) {
         if reply.class() == Class::Preliminary {
+            if let Some(transfer) = &mut self.transfer {
+                transfer.accepted |= reply.number() == 125;
+            }
             return;
         }
         if self.login == Login::Again {
@@ -429,6 +451,10 @@ impl World {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
+        if transfer.abor_sent {
+            transfer.nothing_to_abort |= reply.number() == 225;
+            transfer.abort_told |= !matches!(reply.number(), 200..=225 | 500..=504);
+        }
         // 211 to 213 answer a STAT, and some servers say 200 before their 150.
         let of_transfer = match reply.number() {
             200 => transfer.announced || self.data != Data::Flowing,

@@ -135,6 +135,11 @@ impl World {
             }
             Action::TransferStarted | Action::TransferSize(_) => assert!(self.running().begun),
             Action::FinishSink => self.see_proceed(happening),
+            Action::ReportAcceptance => {
+                let transfer = self.running();
+                assert!(transfer.begun && !transfer.abor_sent && !transfer.accepted);
+                transfer.acceptance_asked = true;
+            }
             Action::DropData | Action::RefuseData => {
                 let running = self.transfer.as_ref().filter(|transfer| transfer.begun);
                 assert!(
@@ -166,7 +171,10 @@ impl World {
                 }
             }
             Action::Record(Record::Transfer { outcome, .. }) => {
-                let told = self.running().told;
+                let transfer = self.running();
+                let told = transfer.told;
+                let over = transfer.nothing_to_abort && transfer.accepted;
+                self.unsettled = transfer.abor_sent && !transfer.abort_told && !over;
                 assert_eq!(outcome == Outcome::Complete, told == Some(Told::Complete));
                 self.untold = told.is_none();
                 self.restart_is_over();
@@ -397,10 +405,15 @@ impl World {
     /// What holds between events.
     pub(super) fn settle(&mut self) {
         let untold = std::mem::take(&mut self.untold);
+        let unsettled = std::mem::take(&mut self.unsettled);
         if self.closed {
             assert!(!self.machine.wants_command());
             return;
         }
+        assert!(
+            !unsettled,
+            "the backend may send an aborted file with the next"
+        );
         assert!(
             !untold,
             "the client waits for its transfer's reply for ever"

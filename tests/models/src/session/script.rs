@@ -141,6 +141,7 @@ pub const CLIENT: &[&str] = &[
 
 /// What backends say.
 pub const BACKEND: &[&str] = &[
+    "S 125 x",
     "S 150 x",
     "S 150 x",
     "S 200 x",
@@ -181,6 +182,7 @@ pub const DATA: &[(&str, DataEvent)] = &[
     ("D close_notify", DataEvent::SourceEnded { proven: true }),
     ("D fin", DataEvent::SourceEnded { proven: false }),
     ("D finished", DataEvent::Finished),
+    ("D accepted", DataEvent::BackendAccepted),
     ("D client lost", DataEvent::Failed(DataFailure::ClientLost)),
     (
         "D backend lost",

@@ -4,10 +4,13 @@
 
 use std::process::Command;
 
-use testkit::programs;
-use testkit::server::{PASSIVE_PORTS, Place, Security, Server, USER};
+use super::programs;
+use super::server::{PASSIVE_PORTS, Place, Security, Server, USER};
 
 /// Starts pyftpdlib.
+///
+/// # Panics
+/// On implicit TLS, which it doesn't have.
 pub fn start(security: Security<'_>) -> Server {
     let place = Place::claim();
     let python = programs::server_file("pyftpdlib/bin/python");
