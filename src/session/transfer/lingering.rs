@@ -60,9 +60,9 @@ impl Lingering {
         });
     }
 
-    /// The output of a handshake with a backend. Dropped before it is done, it is completed all the same, in [`LINGER`], and the
-    /// connection reset then: vsftpd and Pure-FTPd end the session where that happens in the handshake, and a client of theirs
-    /// does its handshake before it sends ABOR.
+    /// Performs a handshake with a backend, and returns its output. Where that is dropped before it is done, the handshake goes on
+    /// for five seconds at most, and the connection is reset behind it: vsftpd and Pure-FTPd end the session where it is reset in
+    /// the midst of it, and no client of theirs does that, whose handshake is over before it sends ABOR.
     pub async fn complete<T: Send + 'static>(
         &self,
         handshake: impl Future<Output = T> + Send + 'static,
