@@ -1,8 +1,8 @@
 //! AUTH and the handshake after it, with servers that are not ready for TLS when they reply to AUTH.
 //!
-//! Such a server takes a ClientHello that follows at once for a command, and replies to it in clear text; libunftp 0.24 does so in
-//! a quarter of the logins from the same machine. Nothing shows when the server is ready: so the next connection waits between
-//! the reply and the handshake, and the delay that was long enough is remembered for the backend.
+//! Such a server takes a ClientHello that follows at once for a command, and replies to it in clear text: libunftp 0.24, whose
+//! reply and whose wait for TLS are two tasks. Nothing shows when the server is ready: so the next connection waits between the
+//! reply and the handshake, and the delay that was long enough is remembered for the backend.
 
 use std::net::SocketAddr;
 use std::time::Duration;
