@@ -126,7 +126,7 @@ async fn linger(mut sink: Sink, mut drain: watch::Receiver<Drain>, deliveries: A
     let until = Instant::now() + LINGER;
     let connection = sink.ends();
     let mut closed = pin!(sink.drain());
-    let has_ended = tokio::select! {
+    let mut has_ended = tokio::select! {
         biased;
         closed = &mut closed => match closed {
             Ok(()) => true,
@@ -137,10 +137,17 @@ async fn linger(mut sink: Sink, mut drain: watch::Receiver<Drain>, deliveries: A
     };
     let is_draining = *drain.borrow() != Drain::No;
     if is_draining && let Some(connection) = connection {
-        tokio::select! {
-            () = deliveries.delivered(connection) => {}
-            Err(_) = &mut closed, if !has_ended => return,
-            Ok(_) = drain.wait_for(|drain| *drain == Drain::Over) => return,
+        let mut delivered = pin!(deliveries.delivered(connection));
+        loop {
+            tokio::select! {
+                () = &mut delivered => break,
+                closed = &mut closed, if !has_ended => match closed {
+                    // It may have ended its side before it has acknowledged everything.
+                    Ok(()) => has_ended = true,
+                    Err(_) => return,
+                },
+                Ok(_) = drain.wait_for(|drain| *drain == Drain::Over) => return,
+            }
         }
     }
     // The process need not wait for the rest.
@@ -181,5 +188,19 @@ mod tests {
             peer.shutdown().await.unwrap();
             assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_peer_may_end_its_side_while_a_drain_waits_for_what_it_has_yet_to_acknowledge() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let (_draining, drain) = watch::channel(Drain::Begun);
+        let lingering = tokio::spawn(linger(Sink::plain(socket), drain, Arc::default()));
+        // It gets as far as to wait.
+        tokio::task::yield_now().await;
+        peer.shutdown().await.unwrap();
+        lingering.await.expect("it has not panicked");
     }
 }

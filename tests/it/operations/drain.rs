@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustls::version::TLS13;
 use testkit::DEADLINE;
 use testkit::config::Site;
 use testkit::content;
 use testkit::front::Front;
+use testkit::process::send_signal;
 use testkit::proxy::{Proxy, Signal};
 use testkit::raw::Raw;
 use testkit::script::{Gate, Script, Step, reply};
@@ -342,8 +343,7 @@ fn a_process_that_is_to_end_during_its_start_waits_for_no_name_server() {
         .spawn()
         .expect("cargo built it");
     silent.recv_from(&mut [0; 512]).expect("a query");
-    let killed = Command::new("kill").arg(started.id().to_string()).status();
-    assert!(killed.expect("there is a shell").success());
+    send_signal("TERM", &started.id().to_string());
     let ended = started.wait_with_output().expect("it is ours");
     let log = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(0), "{log}");
