@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
+
 use super::file_work::FileWork;
 use super::notes::{Note, on_permissions};
 use super::sockets::{NewListeners, OpenedSockets, Sockets};
@@ -24,7 +26,6 @@ use crate::policy::{CredentialFiles, UserFiles};
 use crate::session::Shared;
 use crate::snapshot::{Runtime, Snapshot};
 use crate::tls::{BackendClientCertificates, CertificateSet, ClientTrust, Inventory};
-use ipnet::IpNet;
 
 /// All that a configuration takes.
 pub(super) struct PreparedConfig {

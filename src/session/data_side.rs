@@ -276,7 +276,7 @@ impl Session {
         let client_tls = (protection == Protection::Private).then(|| self.data_tls(tickets));
         let backend = self.backend.as_ref();
         let backend_tls = backend.and_then(|backend| backend.tls.clone());
-        let acceptance = backend_tls.as_ref().map(|_| Acceptance::under_tls());
+        let acceptance = Acceptance::of(backend_tls.as_ref());
         let context = TransferContext {
             direction,
             backend_tls,
@@ -289,7 +289,7 @@ impl Session {
             client: self.info.client.ip(),
             close_notify: self.close_notify(),
             lingering: self.lingering.clone(),
-            acceptance: acceptance.unwrap_or_default(),
+            acceptance,
             faults: Faults::default(),
             limits,
             stats: TransferStats::new(self.shared.transfer_logs.told_of_content()),

@@ -14,6 +14,7 @@ use crate::base::shortage::is_shortage;
 use crate::net::deadline::elapsed;
 use crate::outcome::Leg;
 use crate::session::machine::DataFailure;
+use crate::tls::BackendSessionTls;
 
 /// Whether the backend has accepted its data connection for the transfer. That the kernels have connected does not show it, and in
 /// clear text nothing does before the first byte.
@@ -21,9 +22,9 @@ use crate::session::machine::DataFailure;
 pub struct Acceptance(Option<Arc<AtomicBool>>);
 
 impl Acceptance {
-    /// Of a transfer whose backend's leg is under TLS.
-    pub fn under_tls() -> Self {
-        Self(Some(Arc::default()))
+    /// Of a transfer whose backend's leg has this TLS, if any.
+    pub fn of(tls: Option<&BackendSessionTls>) -> Self {
+        Self(tls.map(|_| Arc::default()))
     }
 
     fn note(&self) {

@@ -94,7 +94,7 @@ fn context(
     backend_tls: Option<BackendSessionTls>,
     timeouts: Timeouts,
 ) -> TransferContext {
-    let acceptance = backend_tls.as_ref().map(|_| Acceptance::under_tls());
+    let acceptance = Acceptance::of(backend_tls.as_ref());
     TransferContext {
         direction,
         backend_tls,
@@ -107,7 +107,7 @@ fn context(
         client: [127, 0, 0, 1].into(),
         close_notify: CloseNotify::Require,
         lingering: Lingering::new(watch::channel(Drain::No).1, Arc::default()),
-        acceptance: acceptance.unwrap_or_default(),
+        acceptance,
         faults: Faults::default(),
         limits: None,
         stats: TransferStats::new(ToldOfContent::Nothing),

@@ -103,31 +103,26 @@ fn a_data_port_at_another_address_is_not_followed_and_the_log_names_both() {
     assert_eq!(line.field("announced").as_deref(), Some("127.0.0.3:1025"));
 }
 
-/// A server that takes the ClientHello of its first sessions for a command.
-fn not_ready_for_tls(sessions: usize) -> Script {
-    // The command ends with the first LF in a random ClientHello, so that its verb may be longer than this.
-    let hello = "\u{16}\u{3}\u{1}";
-    Script::new()
-        .tls(ScriptTls::explicit(&TLS12))
-        .at_first("AUTH", sessions, [reply("234 soon")])
-        .on(hello, [reply("500 invalid UTF-8 in command")])
-}
-
 #[test]
 fn a_backend_that_is_not_ready_for_tls_after_its_234_is_given_time_on_a_further_connection() {
-    let front = Front::new(&[]);
-    let backend = Backend::start(not_ready_for_tls(1));
-    let site = Site::default("only", backend.address());
-    let site = site.backend("tls", "explicit").backend("verify", "none");
-    let proxy = Proxy::start(front.config().site(&site));
-    front.session(&proxy, "alice");
+    // It takes the first ClientHello for a command, which ends with the first LF in it.
+    let script = Script::new()
+        .tls(ScriptTls::explicit(&TLS12))
+        .once("AUTH", [reply("234 soon")])
+        .on("\u{16}\u{3}\u{1}", [reply("500 invalid UTF-8 in command")]);
+    let stage = Stage::before(
+        script,
+        |site| site.backend_tls("explicit", None),
+        |config| config,
+    );
+    stage.session();
     let asked = |commands: &[String]| commands.iter().filter(|it| *it == "AUTH TLS").count();
-    assert_eq!(asked(&backend.commands()), 2);
+    assert_eq!(asked(&stage.backend.commands()), 2);
     let learned = |line: &LogLine| line.message() == "backend needs a delay between AUTH and TLS";
-    let line = proxy.wait_for_log(learned);
+    let line = stage.proxy.wait_for_log(learned);
     assert_eq!(line.field("milliseconds").as_deref(), Some("100"));
-    front.session(&proxy, "bob");
-    assert_eq!(asked(&backend.commands()), 3);
+    stage.session();
+    assert_eq!(asked(&stage.backend.commands()), 3);
 }
 
 /// A server without passive mode, as devices are.

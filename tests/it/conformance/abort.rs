@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
 use rustls::version::TLS12;
 use testkit::front::Client;
@@ -77,19 +76,21 @@ fn abor_in_the_clients_handshake() {
     assert_eq!(stage.backend.wait_for_upload(1).end, End::Reset);
 }
 
+/// A proxy before a backend under TLS.
+fn before_tls(script: Script) -> Stage {
+    Stage::before(
+        script.tls(ScriptTls::explicit(&TLS12)),
+        |site| site.backend_tls("explicit", None),
+        |config| config,
+    )
+}
+
 /// Aborts a transfer whose backend, which is under TLS, opens its data connection by these steps; returns what it has received
 /// there, and how that ended.
 fn aborted_in_the_backends_handshake(command: &str, open: &[Step]) -> (Vec<u8>, End) {
     let verb = command.split(' ').next().expect("a verb");
     let steps = transfer(&[&[reply("150 go")], open].concat());
-    let script = Script::new()
-        .tls(ScriptTls::explicit(&TLS12))
-        .on(verb, steps);
-    let stage = Stage::before(
-        script,
-        |site| site.backend_tls("explicit", None),
-        |config| config,
-    );
+    let stage = before_tls(Script::new().on(verb, steps));
     let mut client = stage.session();
     let mut data = open_data(client.control.epsv());
     client.control.command(command, 150);
@@ -144,15 +145,8 @@ fn abor_answered_225_ends_a_transfer_once_the_backend_has_done_its_handshake_beh
         Step::Open(received.clone()),
         Step::Receive,
     ];
-    let script = Script::new()
-        .tls(ScriptTls::explicit(&TLS12))
-        .on("STOR", steps)
-        .on("ABOR", [reply("225 closed")]);
-    let stage = Stage::before(
-        script,
-        |site| site.backend_tls("explicit", None),
-        |config| config,
-    );
+    let script = Script::new().on("STOR", steps);
+    let stage = before_tls(script.on("ABOR", [reply("225 closed")]));
     let mut client = stage.session();
     let mut data = client.begin("STOR file");
     announced.open();
@@ -165,27 +159,26 @@ fn abor_answered_225_ends_a_transfer_once_the_backend_has_done_its_handshake_beh
 #[test]
 fn abor_answered_225_ends_the_session_where_the_backend_may_have_lost_its_data_connection_before_the_150()
  {
-    let received = Gate::new();
+    let (secured, received) = (Gate::new(), Gate::new());
     let steps = [
         Step::OpenData,
-        // The 150 comes when the proxy is done with the handshake, too.
-        Step::Silence(Duration::from_millis(200)),
+        Step::Wait(secured.clone()),
         reply("150 as soon as you are there"),
         Step::ReceiveSome(4),
         Step::Open(received.clone()),
         Step::Receive,
     ];
-    let script = Script::new()
-        .tls(ScriptTls::explicit(&TLS12))
-        .on("STOR", steps)
-        .on("ABOR", [reply("225 nothing to abort")]);
-    let stage = Stage::before(
-        script,
-        |site| site.backend_tls("explicit", None),
-        |config| config,
-    );
+    let script = Script::new().on("STOR", steps);
+    let stage = before_tls(script.on("ABOR", [reply("225 nothing to abort")]));
     let mut client = stage.session();
-    let mut data = client.begin("STOR file");
+    let mut data = open_data(client.control.epsv());
+    client.control.send("STOR file");
+    // The proxy is done with the handshake, too.
+    let handshakes = "portcullis_data_tls_handshakes_total{kind=\"resumed\",leg=\"backend\"}";
+    stage.proxy.wait_for_metric(handshakes, |done| done == 1.0);
+    secured.open();
+    client.control.expect(150);
+    protect(&mut data, &client.tls).expect("a handshake");
     data.write_all(b"half").expect("the proxy reads");
     assert!(received.wait(), "the backend gets the bytes");
     client.control.command("ABOR", 421);
